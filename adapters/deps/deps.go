@@ -1,0 +1,27 @@
+//go:build deps
+package deps
+import (
+_ "k8s.io/kubernetes/pkg/controlplane"
+_ "k8s.io/kubernetes/pkg/controlplane/apiserver"
+_ "k8s.io/kubectl/pkg/cmd"
+_ "k8s.io/kubernetes/pkg/registry/core/rest"
+_ "k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
+_ "k8s.io/kubernetes/pkg/kubeapiserver/options"
+_ "k8s.io/component-helpers/scheduling/corev1"
+_ "k8s.io/component-helpers/resource"
+_ "k8s.io/kubernetes/pkg/controller/deployment/util"
+_ "k8s.io/kubernetes/pkg/generated/openapi"
+_ "github.com/cloudevents/sdk-go/v2"
+_ "go.etcd.io/bbolt"
+_ "github.com/cockroachdb/pebble/v2"
+_ "modernc.org/sqlite"
+_ "pgregory.net/rapid"
+_ "github.com/cockroachdb/datadriven"
+_ "github.com/google/go-cmp/cmp"
+_ "github.com/google/btree"
+_ "github.com/spf13/cobra"
+_ "golang.org/x/sync/errgroup"
+_ "sigs.k8s.io/yaml"
+_ "github.com/prometheus/client_golang/prometheus"
+_ "golang.org/x/sync/singleflight"
+)

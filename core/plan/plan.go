@@ -1,0 +1,138 @@
+// Package plan holds what a pure decision returns: the writes that make the world match what was
+// asked for, the moments at which to look again, and the notices for people.
+//
+// A plan is data. It names, for every write, the version of the object that it was decided on, and
+// its read set: the part of the cluster whose change would have changed the decision. Whoever
+// commits a plan does so only if nothing in the read set moved since the snapshot was taken
+// (docs/decisions.md, D8); otherwise the snapshot is loaded again and the decision is made again.
+package plan
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Verb is what a write does to its target. Each is one request of the Kubernetes API.
+type Verb string
+
+// The verbs of a write.
+const (
+	// Create posts Object. The server makes the name when Object has only a generateName.
+	Create Verb = "create"
+	// Update puts Object, whose resourceVersion is the version decided on.
+	Update Verb = "update"
+	// UpdateStatus puts Object to the status subresource.
+	UpdateStatus Verb = "updateStatus"
+	// Patch sends PatchBody of PatchType (to Subresource, if one is named).
+	Patch Verb = "patch"
+	// Delete removes the target, preconditioned on UID and, if set, on ResourceVersion.
+	Delete Verb = "delete"
+	// Bind posts a Binding of the pod to Node.
+	Bind Verb = "bind"
+	// Finalize puts Object to the finalize subresource (namespaces).
+	Finalize Verb = "finalize"
+)
+
+// Write is one request that the plan asks for.
+type Write struct {
+	Verb     Verb
+	Resource schema.GroupVersionResource
+	// Namespace and Name of the target. For Create, Name may be empty (generateName).
+	Namespace, Name string
+	// Subresource that Patch goes to, empty for the object itself.
+	Subresource string
+	// Object is the whole object for Create, Update, UpdateStatus and Finalize. It is owned by the
+	// plan: a decision copies what it changes and never alters its snapshot.
+	Object runtime.Object
+	// PatchType and PatchBody are the patch.
+	PatchType types.PatchType
+	PatchBody []byte
+	// UID and ResourceVersion are the preconditions of Delete and Bind.
+	UID             types.UID
+	ResourceVersion string
+	// Propagation and GracePeriodSeconds of a Delete; nil leaves the server's default.
+	Propagation        *metav1.DeletionPropagation
+	GracePeriodSeconds *int64
+	// Node is where Bind puts the pod.
+	Node string
+	// Reason says, for logs and traces, why the write is asked for.
+	Reason string
+	// IfFailed is the notice to give when this write is refused, nil for none. Its %v in Message
+	// is replaced by the error.
+	IfFailed *Notice
+}
+
+// Ref names one object.
+type Ref struct {
+	Resource        schema.GroupVersionResource
+	Namespace, Name string
+	UID             types.UID
+}
+
+// Later asks to be called again with the same subject at a time. It is stored, so it survives the
+// instance that asked. A later Later for the same subject and Kind replaces the earlier one; a zero
+// At removes it.
+type Later struct {
+	At      time.Time
+	Subject Ref
+	// Kind tells apart the things one subject may wait for, such as "progress" or "available".
+	Kind string
+}
+
+// Notice becomes a Kubernetes Event about Regarding.
+type Notice struct {
+	Regarding corev1.ObjectReference
+	Related   *corev1.ObjectReference
+	// Type is corev1.EventTypeNormal or corev1.EventTypeWarning.
+	Type            string
+	Reason, Message string
+	// Action as events.k8s.io wants it; empty for events of the older kind.
+	Action string
+	// Component that reports, such as "deployment-controller" or "default-scheduler".
+	Component string
+}
+
+// Read is one part of the read set of a plan. A change matches a Read when it is of Resource, in
+// Namespace (any, if empty), and every other condition that is set holds for the object before or
+// after the change.
+type Read struct {
+	Resource  schema.GroupVersionResource
+	Namespace string
+	// Name of one object.
+	Name string
+	// Owner is the UID of the controlling owner.
+	Owner types.UID
+	// Selector over labels.
+	Selector labels.Selector
+	// Node is the node that a pod is bound to.
+	Node string
+}
+
+// Plan is a decision.
+type Plan struct {
+	// Writes in the order in which they matter: a write of another log than its predecessor's is
+	// committed after it, and a crash in between leaves a prefix.
+	Writes  []Write
+	Later   []Later
+	Notices []Notice
+	Reads   []Read
+}
+
+// Empty reports whether the plan asks for nothing.
+func (p Plan) Empty() bool {
+	return len(p.Writes) == 0 && len(p.Later) == 0 && len(p.Notices) == 0
+}
+
+// Merge appends all that other asks for.
+func (p *Plan) Merge(other Plan) {
+	p.Writes = append(p.Writes, other.Writes...)
+	p.Later = append(p.Later, other.Later...)
+	p.Notices = append(p.Notices, other.Notices...)
+	p.Reads = append(p.Reads, other.Reads...)
+}

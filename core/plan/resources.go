@@ -1,0 +1,15 @@
+package plan
+
+import "k8s.io/apimachinery/pkg/runtime/schema"
+
+// The resources that decisions write and read.
+var (
+	Pods            = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	Nodes           = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
+	Namespaces      = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	ConfigMaps      = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	ServiceAccounts = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+	Leases          = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+	Deployments     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	ReplicaSets     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "replicasets"}
+)
