@@ -1,0 +1,156 @@
+package scheduling
+
+import corev1 "k8s.io/api/core/v1"
+
+// closed marks, on a board, a node that cannot take the class.
+const closed = -1
+
+// board is one class's view of the nodes during one run, by node index.
+type board struct {
+	class *class
+	// open tells the nodes that pass the rules over the node object alone.
+	open []bool
+	// byRoom is the score by resources, or closed.
+	byRoom []int64
+	// avoidances and preferences are raw scores, nil when they are zero everywhere.
+	avoidances, preferences []int64
+	// seen is how far into run.touched this board has followed.
+	seen int
+	// full is set once no node can take the class. Room only shrinks during a run.
+	full bool
+}
+
+// nodeRules are the rules that read the class and the node object only, in upstream's order, each
+// giving the reason to refuse the node or nothing. Nodes that the pod's affinity does not name come
+// first, since upstream never shows them to a filter.
+var nodeRules = []func(*class, *corev1.Node) string{isNamed, acceptsCordon, toleratesTaints, matchesAffinity}
+
+// refusal is the first reason to refuse the node that can be read from its object.
+func refusal(c *class, node *corev1.Node) string {
+	for _, rule := range nodeRules {
+		if reason := rule(c, node); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+func (r *run) newBoard(c *class) *board {
+	nodes := r.cluster.nodes
+	b := &board{class: c, seen: len(r.touched)}
+	if c.affinity.conflict() {
+		b.full = true
+		return b
+	}
+	b.open, b.byRoom = r.spare.open, r.spare.byRoom
+	if r.spare = (board{}); b.open == nil {
+		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
+	}
+	for i, n := range nodes {
+		b.open[i] = n.node != nil && refusal(c, n.node) == ""
+		b.byRoom[i] = b.score(n)
+		if !b.open[i] {
+			continue
+		}
+		b.avoidances = setRaw(b.avoidances, i, avoidance(c, n.node), len(nodes))
+		b.preferences = setRaw(b.preferences, i, preference(c, n.node), len(nodes))
+	}
+	return b
+}
+
+func setRaw(scores []int64, i int, score int64, size int) []int64 {
+	if score == 0 {
+		return scores
+	}
+	if scores == nil {
+		scores = make([]int64, size)
+	}
+	scores[i] = score
+	return scores
+}
+
+// score is the sum of the scores by resources, each of weight 1, or closed.
+func (b *board) score(n *nodeState) int64 {
+	c := b.class
+	if !b.open[n.at] || !n.ports.free(c.ports) || !c.request.fits(&n.offered, &n.used) {
+		return closed
+	}
+	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n)
+}
+
+// follow brings the board up to the placements that the run has made since it last looked.
+func (b *board) follow(r *run) {
+	news := r.touched[b.seen:]
+	b.seen = len(r.touched)
+	if len(news) > len(b.byRoom) {
+		for i, n := range r.cluster.nodes {
+			b.byRoom[i] = b.score(n)
+		}
+		return
+	}
+	for _, at := range news {
+		b.byRoom[at] = b.score(r.cluster.nodes[at])
+	}
+}
+
+// best is the node with the highest total among those that can take the class; among equals, the one
+// whose hash with salt is lowest.
+func (b *board) best(nodes []*nodeState, salt uint64) (at int, score int64) {
+	avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
+	at, score = -1, closed
+	var rank uint64
+	for i, byRoom := range b.byRoom {
+		if byRoom == closed {
+			continue
+		}
+		total := byRoom + b.byObject(i, avoid, prefer)
+		if total < score {
+			continue
+		}
+		r := mix(salt ^ nodes[i].hash)
+		if total > score || r < rank || r == rank && nodes[i].name < nodes[at].name {
+			at, score, rank = i, total, r
+		}
+	}
+	return at, score
+}
+
+// byObject is the weighted sum of the normalized scores over the node object.
+func (b *board) byObject(at int, avoid, prefer int64) int64 {
+	total := int64(taintWeight * maxScore)
+	if avoid > 0 {
+		total = taintWeight * normalize(b.avoidances[at], avoid, true)
+	}
+	if prefer > 0 {
+		total += affinityWeight * normalize(b.preferences[at], prefer, false)
+	}
+	return total
+}
+
+// highestOpen is the highest raw score of the nodes that are not closed.
+func highestOpen(byRoom, raw []int64) int64 {
+	var highest int64
+	for i, score := range raw {
+		if byRoom[i] != closed {
+			highest = max(highest, score)
+		}
+	}
+	return highest
+}
+
+// hashString is 64-bit FNV-1a.
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// mix is the finalizer of SplitMix64: it spreads every bit of its input over the output.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

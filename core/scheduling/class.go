@@ -1,0 +1,76 @@
+package scheduling
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// class is what the rules see of a pending pod. Pods of one class have equal answers on every node,
+// so that a run asks once for all of them.
+//
+// Upstream: the pod signatures of the OpportunisticBatching gate (KEP 5598).
+type class struct {
+	priority      int32
+	neverPreempts bool
+	tolerations   []corev1.Toleration
+	affinity      affinity
+	ports         []hostPort
+	request       request
+	least         share
+	balanced      share
+
+	key  string
+	refs int
+}
+
+func newClass(pod *corev1.Pod) *class {
+	policy := pod.Spec.PreemptionPolicy
+	return &class{
+		priority:      priorityOf(pod),
+		neverPreempts: policy != nil && *policy == corev1.PreemptNever,
+		tolerations:   pod.Spec.Tolerations,
+		affinity:      newAffinity(pod),
+		ports:         hostPortsOf(pod),
+		request:       newRequest(pod),
+		least:         leastShare(pod),
+		balanced:      balancedShare(pod),
+	}
+}
+
+// chargeOf finds the charge that the pod shares with others, or makes it.
+func (c *Cluster) chargeOf(pod *corev1.Pod) *charge {
+	c.key = appendResources(c.key[:0], pod)
+	shared, ok := c.charges[string(c.key)]
+	if !ok {
+		shared = newCharge(pod)
+		shared.key = string(c.key)
+		c.charges[shared.key] = shared
+	}
+	shared.refs++
+	return shared
+}
+
+// classOf finds the class that the pod shares with others, or makes it.
+func (c *Cluster) classOf(pod *corev1.Pod) *class {
+	c.key = appendConstraints(appendResources(c.key[:0], pod), pod)
+	shared, ok := c.classes[string(c.key)]
+	if !ok {
+		shared = newClass(pod)
+		shared.key = string(c.key)
+		c.classes[shared.key] = shared
+	}
+	shared.refs++
+	return shared
+}
+
+// release forgets what only this pod needed.
+func (c *Cluster) release(e *entry) {
+	if e.charge.refs--; e.charge.refs == 0 {
+		delete(c.charges, e.charge.key)
+	}
+	if e.class == nil {
+		return
+	}
+	if e.class.refs--; e.class.refs == 0 {
+		delete(c.classes, e.class.key)
+	}
+}

@@ -1,0 +1,169 @@
+package scheduling
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Cluster is what placement knows of a cluster. The zero value is not ready; use [NewCluster].
+//
+// The objects given to it are kept and read, never changed.
+type Cluster struct {
+	// nodes is dense and unordered; index finds a node by name. A node that was not given yet, or
+	// was deleted while pods are on it, has its state but no object.
+	nodes []*nodeState
+	index map[string]int
+	// known counts the nodes that have an object.
+	known int
+
+	pods    map[types.NamespacedName]*entry
+	waiting map[types.NamespacedName]*entry
+
+	charges map[string]*charge
+	classes map[string]*class
+	// key is scratch space for building the keys of charges and classes.
+	key []byte
+}
+
+// nodeState is a node and what the pods on it take.
+type nodeState struct {
+	name string
+	hash uint64
+	node *corev1.Node
+	at   int
+
+	offered, used         amounts
+	cpuShown, memoryShown int64
+	ports                 portSet
+	pods                  []*entry
+}
+
+// entry is a pod of the cluster: on a node, or waiting for one with a class.
+type entry struct {
+	pod    *corev1.Pod
+	charge *charge
+	class  *class
+	// on and at are the node that the pod is on and its place in the node's list.
+	on *nodeState
+	at int
+}
+
+// NewCluster returns an empty cluster.
+func NewCluster() *Cluster {
+	return &Cluster{
+		index:   map[string]int{},
+		pods:    map[types.NamespacedName]*entry{},
+		waiting: map[types.NamespacedName]*entry{},
+		charges: map[string]*charge{},
+		classes: map[string]*class{},
+	}
+}
+
+// SetNode adds a node or replaces the one of its name.
+func (c *Cluster) SetNode(node *corev1.Node) {
+	n := c.nodeNamed(node.Name)
+	if n.node == nil {
+		c.known++
+	}
+	n.node = node
+	n.offered = newAmounts(node.Status.Allocatable)
+}
+
+// DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
+func (c *Cluster) DeleteNode(name string) {
+	at, ok := c.index[name]
+	if !ok || c.nodes[at].node == nil {
+		return
+	}
+	c.nodes[at].node = nil
+	c.nodes[at].offered = amounts{}
+	c.known--
+	c.dropEmpty(c.nodes[at])
+}
+
+// SetPod adds a pod or replaces the one of its name. Pods with spec.nodeName count on that node until
+// they finish; pods that wait to be placed here are placed by the next Place; others are nothing to us.
+func (c *Cluster) SetPod(pod *corev1.Pod) {
+	name := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	c.DeletePod(pod.Namespace, pod.Name)
+	switch {
+	case pod.Spec.NodeName != "" && !finished(pod):
+		e := &entry{pod: pod, charge: c.chargeOf(pod)}
+		c.pods[name] = e
+		c.nodeNamed(pod.Spec.NodeName).put(e)
+	case waits(pod):
+		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod)}
+		c.pods[name] = e
+		c.waiting[name] = e
+	}
+}
+
+// DeletePod removes a pod.
+func (c *Cluster) DeletePod(namespace, podName string) {
+	name := types.NamespacedName{Namespace: namespace, Name: podName}
+	e, ok := c.pods[name]
+	if !ok {
+		return
+	}
+	delete(c.pods, name)
+	delete(c.waiting, name)
+	if n := e.on; n != nil {
+		n.take(e)
+		c.dropEmpty(n)
+	}
+	c.release(e)
+}
+
+// Pending is the number of pods that wait to be placed.
+func (c *Cluster) Pending() int { return len(c.waiting) }
+
+// Nodes is the number of nodes.
+func (c *Cluster) Nodes() int { return c.known }
+
+func (c *Cluster) nodeNamed(name string) *nodeState {
+	if at, ok := c.index[name]; ok {
+		return c.nodes[at]
+	}
+	n := &nodeState{name: name, hash: hashString(name), at: len(c.nodes), ports: portSet{}}
+	c.index[name] = n.at
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+// dropEmpty forgets a node that has neither object nor pods. The last node takes its place.
+func (c *Cluster) dropEmpty(n *nodeState) {
+	if n.node != nil || len(n.pods) > 0 {
+		return
+	}
+	last := c.nodes[len(c.nodes)-1]
+	c.nodes[n.at], last.at = last, n.at
+	c.index[last.name] = last.at
+	c.nodes[len(c.nodes)-1] = nil
+	c.nodes = c.nodes[:len(c.nodes)-1]
+	delete(c.index, n.name)
+}
+
+// put counts a pod on the node.
+func (n *nodeState) put(e *entry) {
+	e.on, e.at = n, len(n.pods)
+	n.pods = append(n.pods, e)
+	n.count(e, 1)
+}
+
+// take is the reverse of put.
+func (n *nodeState) take(e *entry) {
+	last := n.pods[len(n.pods)-1]
+	n.pods[e.at], last.at = last, e.at
+	n.pods[len(n.pods)-1] = nil
+	n.pods = n.pods[:len(n.pods)-1]
+	e.on = nil
+	n.count(e, -1)
+}
+
+func (n *nodeState) count(e *entry, by int64) {
+	n.used.add(&e.charge.taken, by)
+	n.used.pods += by
+	n.cpuShown += by * e.charge.cpuShown
+	n.memoryShown += by * e.charge.memoryShown
+	n.ports.add(e.charge.ports, int(by))
+}

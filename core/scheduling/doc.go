@@ -1,0 +1,54 @@
+// Package scheduling decides which node each pending pod runs on. It is kube-scheduler's default
+// profile as a function of values: a cluster in, placements and reasons out.
+//
+// # State
+//
+// A [Cluster] holds what placement needs to know of nodes and pods, aggregated: what each node
+// offers, what the pods on it take, its host ports, and the pods that wait. The caller feeds it
+// changes (SetNode, DeleteNode, SetPod, DeletePod) and may keep it between runs; building it from
+// nothing gives the same answers, whatever the order of the changes. It is a plain value: not safe
+// for concurrent use, no locks, nothing running inside.
+//
+// # A run
+//
+// [Cluster.Place] takes the pending pods in queue order (queue.go) and gives each the feasible node
+// with the highest score. A pod that was placed counts against its node for the rest of the run, and
+// is taken off again at the end: whether the placements were committed is for the next SetPod to say.
+//
+// Pods that no rule can tell apart share a class (class.go), and each class has a board per run
+// (board.go): the verdict of the rules that look at the node object alone, computed once per node,
+// and the score by resources, computed again only for nodes that got a pod since the class was last
+// served. Placing a pod therefore costs one pass over an array of integers, and not one evaluation
+// of every rule for every node.
+//
+// # Rules
+//
+// Each rule is a small pure function in a file of its own, which names the upstream plugin that it
+// follows. They run in the order of upstream's default profile
+// (pkg/scheduler/apis/config/v1/default_plugins.go), since the first plugin to refuse a node gives
+// the reason that people read:
+//
+//	gates.go          SchedulingGates
+//	queue.go          PrioritySort
+//	unschedulable.go  NodeUnschedulable
+//	taints.go         TaintToleration, score weight 3
+//	affinity.go       NodeAffinity, score weight 2
+//	ports.go          NodePorts
+//	fit.go            NodeResourcesFit
+//	least.go          NodeResourcesFit's LeastAllocated, score weight 1
+//	balanced.go       NodeResourcesBalancedAllocation, score weight 1
+//
+// NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
+//
+// # Where it differs from upstream
+//
+// Every feasible node is scored; upstream stops at a sample (percentageOfNodesToScore) on clusters
+// of more than 100 nodes. Ties are broken by a hash of the seed, the pod and the node, where
+// upstream draws a random number. Reasons are those of the cluster as the run leaves it, so that a
+// run over an unchanged cluster asks for nothing. There is no periodic retry and so no event that
+// repeats: a change of the cluster is what makes a pod be looked at again.
+//
+// Victims are not chosen: for a pod that would fit if pods of lower priority went, the message ends
+// after the reasons of the filters. Volumes, pod affinity, topology spread, image locality and
+// claims for devices are not looked at.
+package scheduling

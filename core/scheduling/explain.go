@@ -1,0 +1,76 @@
+package scheduling
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const reasonNoNodes = "no nodes available to schedule pods"
+
+// verdict is why one node cannot take a class; no reasons means that it can.
+type verdict struct {
+	reasons []string
+	// resolvable is upstream's Unschedulable, as opposed to UnschedulableAndUnresolvable: other pods
+	// stand in the way, and taking them off the node may help.
+	resolvable bool
+}
+
+// verdictOn asks the rules in upstream's order about a node with this room.
+func verdictOn(c *class, n *nodeState, used *amounts, ports portSet) verdict {
+	if reason := refusal(c, n.node); reason != "" {
+		return verdict{reasons: []string{reason}}
+	}
+	if !ports.free(c.ports) {
+		return verdict{reasons: []string{reasonPorts}, resolvable: true}
+	}
+	reasons, resolvable := c.request.shortfalls(&n.offered, used)
+	return verdict{reasons, resolvable}
+}
+
+// explain says why no node can take the class.
+//
+// Upstream: FitError.Error in pkg/scheduler/framework/types.go and ErrNoNodesAvailable in
+// pkg/scheduler/scheduler.go.
+func (c *Cluster) explain(cl *class) string {
+	if c.known == 0 {
+		return reasonNoNodes
+	}
+	if cl.affinity.conflict() {
+		all := map[string]int{reasonNoHelp: c.known}
+		return withPreemption(fmt.Sprintf("0/%d nodes are available: %s.", c.known, reasonAffinityConflict),
+			cl, sayReasons(c.known, all))
+	}
+	reasons := map[string]int{}
+	dryRun := preemption{}
+	for _, n := range c.nodes {
+		if n.node == nil {
+			continue
+		}
+		v := verdictOn(cl, n, &n.used, n.ports)
+		for _, reason := range v.reasons {
+			reasons[reason]++
+		}
+		dryRun.consider(cl, n, v)
+	}
+	message := sayReasons(c.known, reasons)
+	if dryRun.helps && !cl.neverPreempts {
+		return message
+	}
+	return withPreemption(message, cl, sayReasons(c.known, dryRun.reasons))
+}
+
+// sayReasons is "0/3 nodes are available: 1 this, 2 that.", with the reasons in the order of their
+// text, counts included.
+func sayReasons(nodes int, reasons map[string]int) string {
+	counted := make([]string, 0, len(reasons))
+	for reason, count := range reasons {
+		counted = append(counted, fmt.Sprintf("%d %s", count, reason))
+	}
+	slices.Sort(counted)
+	message := fmt.Sprintf("0/%d nodes are available:", nodes)
+	if len(counted) > 0 {
+		message += " " + strings.Join(counted, ", ") + "."
+	}
+	return message
+}

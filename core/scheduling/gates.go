@@ -1,0 +1,25 @@
+package scheduling
+
+import corev1 "k8s.io/api/core/v1"
+
+// SchedulerName is the spec.schedulerName of the pods that this package places.
+const SchedulerName = corev1.DefaultSchedulerName
+
+// waits reports whether the pod is to be placed here: unassigned, ours, not going away, not finished
+// and not held by a scheduling gate. The API server has given a gated pod its condition, so nothing
+// is said about it. An empty schedulerName is the default, which the API server fills in.
+//
+// Upstream: plugins/schedulinggates/scheduling_gates.go, responsibleForPod in eventhandlers.go and
+// skipPodSchedule in schedule_one.go.
+func waits(pod *corev1.Pod) bool {
+	ours := pod.Spec.SchedulerName == SchedulerName || pod.Spec.SchedulerName == ""
+	return pod.Spec.NodeName == "" && ours && pod.DeletionTimestamp == nil &&
+		!finished(pod) && len(pod.Spec.SchedulingGates) == 0
+}
+
+// finished reports whether the pod has run to its end and so takes nothing from its node.
+//
+// Upstream: the field selector of NewInformerFactory in pkg/scheduler/scheduler.go.
+func finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
