@@ -95,24 +95,42 @@ func (b *board) follow(r *run) {
 
 // best is the node with the highest total among those that can take the class; among equals, the one
 // whose hash with salt is lowest.
-func (b *board) best(nodes []*nodeState, salt uint64) (at int, score int64) {
+func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 	avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
-	at, score = -1, closed
-	var rank uint64
-	for i, byRoom := range b.byRoom {
-		if byRoom == closed {
-			continue
-		}
-		total := byRoom + b.byObject(i, avoid, prefer)
-		if total < score {
-			continue
-		}
-		r := mix(salt ^ nodes[i].hash)
-		if total > score || r < rank || r == rank && nodes[i].name < nodes[at].name {
-			at, score, rank = i, total, r
+	totals := b.byRoom
+	if avoid > 0 || prefer > 0 {
+		totals = make([]int64, len(b.byRoom))
+		for i, byRoom := range b.byRoom {
+			totals[i] = closed
+			if byRoom != closed {
+				totals[i] = byRoom + b.byObject(i, avoid, prefer)
+			}
 		}
 	}
-	return at, score
+	score = int64(closed)
+	for _, total := range totals {
+		score = max(score, total)
+	}
+	if score == closed {
+		return -1, closed
+	}
+	at = lowestHash(c, totals, score, salt)
+	return at, b.byRoom[at] + b.byObject(at, avoid, prefer)
+}
+
+// lowestHash picks one of the nodes that have the score.
+func lowestHash(c *Cluster, totals []int64, score int64, salt uint64) int {
+	at, lowest := -1, uint64(0)
+	for i, total := range totals {
+		if total != score {
+			continue
+		}
+		h := mix(salt ^ c.hashes[i])
+		if at < 0 || h < lowest || h == lowest && c.nodes[i].name < c.nodes[at].name {
+			at, lowest = i, h
+		}
+	}
+	return at
 }
 
 // byObject is the weighted sum of the normalized scores over the node object.

@@ -13,6 +13,8 @@ type Cluster struct {
 	// was deleted while pods are on it, has its state but no object.
 	nodes []*nodeState
 	index map[string]int
+	// hashes are of the nodes' names, by index: ties are settled without touching the nodes.
+	hashes []uint64
 	// known counts the nodes that have an object.
 	known int
 
@@ -28,7 +30,6 @@ type Cluster struct {
 // nodeState is a node and what the pods on it take.
 type nodeState struct {
 	name string
-	hash uint64
 	node *corev1.Node
 	at   int
 
@@ -124,9 +125,10 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	if at, ok := c.index[name]; ok {
 		return c.nodes[at]
 	}
-	n := &nodeState{name: name, hash: hashString(name), at: len(c.nodes), ports: portSet{}}
+	n := &nodeState{name: name, at: len(c.nodes), ports: portSet{}}
 	c.index[name] = n.at
 	c.nodes = append(c.nodes, n)
+	c.hashes = append(c.hashes, hashString(name))
 	return n
 }
 
@@ -135,11 +137,12 @@ func (c *Cluster) dropEmpty(n *nodeState) {
 	if n.node != nil || len(n.pods) > 0 {
 		return
 	}
-	last := c.nodes[len(c.nodes)-1]
-	c.nodes[n.at], last.at = last, n.at
+	end := len(c.nodes) - 1
+	last := c.nodes[end]
+	c.nodes[n.at], c.hashes[n.at], last.at = last, c.hashes[end], n.at
 	c.index[last.name] = last.at
-	c.nodes[len(c.nodes)-1] = nil
-	c.nodes = c.nodes[:len(c.nodes)-1]
+	c.nodes[end] = nil
+	c.nodes, c.hashes = c.nodes[:end], c.hashes[:end]
 	delete(c.index, n.name)
 }
 

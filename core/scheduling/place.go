@@ -126,7 +126,7 @@ func (r *run) nodeFor(e *entry) (*nodeState, int64) {
 	}
 	b.follow(r)
 	salt := mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
-	at, score := b.best(r.cluster.nodes, salt)
+	at, score := b.best(r.cluster, salt)
 	if at < 0 {
 		b.full = true
 		return nil, 0

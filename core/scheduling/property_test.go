@@ -1,0 +1,174 @@
+package scheduling_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+
+	"github.com/zeroplane/zeroplane/core/scheduling"
+)
+
+func anyNode(t *rapid.T, name string) *corev1.Node {
+	n := node(name, offering(
+		fmt.Sprintf("cpu=%d", rapid.IntRange(0, 8).Draw(t, "cpu")),
+		fmt.Sprintf("memory=%dGi", rapid.IntRange(0, 8).Draw(t, "memory")),
+		fmt.Sprintf("pods=%d", rapid.IntRange(0, 6).Draw(t, "pods")),
+		fmt.Sprintf("example.com/gpu=%d", rapid.IntRange(0, 2).Draw(t, "gpu")),
+	))
+	n.Labels["zone"] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone")
+	n.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
+	for _, effect := range rapid.SliceOfN(rapid.SampledFrom([]corev1.TaintEffect{
+		corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectPreferNoSchedule,
+	}), 0, 2).Draw(t, "taints") {
+		tainted("k", effect)(n)
+	}
+	return n
+}
+
+func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
+	p := pod(name, asking(
+		fmt.Sprintf("cpu=%dm", 500*rapid.IntRange(0, 4).Draw(t, "cpu")),
+		fmt.Sprintf("memory=%dMi", 512*rapid.IntRange(0, 4).Draw(t, "memory")),
+		fmt.Sprintf("example.com/gpu=%d", rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "gpu")),
+	))
+	p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "age")) * time.Second))
+	p.Spec.Priority = ptr.To(int32(rapid.IntRange(0, 2).Draw(t, "priority")))
+	if rapid.Bool().Draw(t, "assigned") {
+		p.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "node")
+	}
+	if rapid.IntRange(0, 3).Draw(t, "selects") == 0 {
+		p.Spec.NodeSelector = map[string]string{"zone": "x"}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "tolerates") == 0 {
+		p.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "listens") == 0 {
+		listening(80, rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"))(p)
+	}
+	if rapid.IntRange(0, 9).Draw(t, "done") == 0 {
+		p.Status.Phase = corev1.PodSucceeded
+	}
+	return p
+}
+
+// history is a cluster that went through random changes, and the objects that are left.
+func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
+	names := []string{"a", "b", "c", "d"}
+	c := scheduling.NewCluster()
+	nodes, pods := map[string]*corev1.Node{}, map[string]*corev1.Pod{}
+	for range rapid.IntRange(0, 30).Draw(t, "changes") {
+		name := rapid.SampledFrom(names).Draw(t, "node name")
+		podName := fmt.Sprintf("p%d", rapid.IntRange(0, 9).Draw(t, "pod name"))
+		switch rapid.IntRange(0, 7).Draw(t, "kind") {
+		case 0, 1:
+			nodes[name] = anyNode(t, name)
+			c.SetNode(nodes[name])
+		case 2:
+			delete(nodes, name)
+			c.DeleteNode(name)
+		case 3:
+			delete(pods, podName)
+			c.DeletePod("default", podName)
+		default:
+			pods[podName] = anyPod(t, podName, names)
+			c.SetPod(pods[podName])
+		}
+	}
+	in := scheduling.Input{Seed: rapid.Uint64().Draw(t, "seed"), Now: now}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		in.Nodes = append(in.Nodes, nodes[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(pods)) {
+		in.Pods = append(in.Pods, pods[name])
+	}
+	return c, in
+}
+
+func TestKeptClusterAndRebuiltOneAnswerAlike(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kept, in := history(t)
+		want := scheduling.Place(in)
+		if diff := cmp.Diff(want, kept.Place(in.Seed, in.Now)); diff != "" {
+			t.Errorf("kept cluster (-rebuilt +kept):\n%s", diff)
+		}
+		if diff := cmp.Diff(want, kept.Place(in.Seed, in.Now)); diff != "" {
+			t.Errorf("a run changed the cluster (-first +second):\n%s", diff)
+		}
+	})
+}
+
+func TestNoNodeIsOvercommitted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		_, in := history(t)
+		result := scheduling.Place(in)
+		on := map[string][]*corev1.Pod{}
+		for _, p := range in.Pods {
+			if p.Spec.NodeName != "" && p.Status.Phase != corev1.PodSucceeded {
+				on[p.Spec.NodeName] = append(on[p.Spec.NodeName], p)
+			}
+		}
+		got := map[string]bool{}
+		for _, placed := range result.Placements {
+			on[placed.Node] = append(on[placed.Node], placed.Pod)
+			got[placed.Node] = true
+		}
+		for _, n := range in.Nodes {
+			// What others put on the node before is not ours to answer for.
+			if !got[n.Name] {
+				continue
+			}
+			for _, name := range []corev1.ResourceName{"cpu", "memory", "example.com/gpu"} {
+				var sum int64
+				asked := false
+				for _, p := range on[n.Name] {
+					q := p.Spec.Containers[0].Resources.Requests[name]
+					sum += q.MilliValue()
+				}
+				for _, placed := range result.Placements {
+					q := placed.Pod.Spec.Containers[0].Resources.Requests[name]
+					asked = asked || placed.Node == n.Name && !q.IsZero()
+				}
+				offer := n.Status.Allocatable[name]
+				if asked && sum > offer.MilliValue() {
+					t.Errorf("node %s: %s asked %d, offered %d (thousandths)", n.Name, name, sum, offer.MilliValue())
+				}
+			}
+			if limit := n.Status.Allocatable.Pods().Value(); int64(len(on[n.Name])) > limit {
+				t.Errorf("node %s: %d pods, limit %d", n.Name, len(on[n.Name]), limit)
+			}
+		}
+	})
+}
+
+func TestASecondRunOverKnownFailuresAsksForNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		_, in := history(t)
+		result := scheduling.Place(in)
+		now := map[string]*corev1.Pod{}
+		for _, p := range in.Pods {
+			now[p.Name] = p
+		}
+		for _, placed := range result.Placements {
+			bound := placed.Pod.DeepCopy()
+			bound.Spec.NodeName = placed.Node
+			now[placed.Pod.Name] = bound
+		}
+		for _, write := range result.Plan.Writes {
+			if told, ok := write.Object.(*corev1.Pod); ok {
+				now[write.Name] = told
+			}
+		}
+		in.Pods = slices.Collect(maps.Values(now))
+		if again := scheduling.Place(in).Plan; !again.Empty() {
+			t.Errorf("second plan is not empty: %+v", again)
+		}
+	})
+}
