@@ -66,6 +66,9 @@ type Write struct {
 	// IfFailed is the notice to give when this write is refused, nil for none. Its %v in Message
 	// is replaced by the error.
 	IfFailed *Notice
+	// OnSuccess is the notice to give when this write went through, nil for none. {{name}} in its
+	// Message is replaced by the name of the object written, which the server may have made.
+	OnSuccess *Notice
 }
 
 // Ref names one object.
