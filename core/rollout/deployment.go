@@ -190,6 +190,7 @@ func (r *deploymentDecision) finish() plan.Plan {
 		})
 	}
 	r.plan.Writes = append(writes, r.plan.Writes...)
+	r.forgetProgress()
 	if r.statusChanged() {
 		r.plan.Writes = append(r.plan.Writes, deploymentStatusWrite(r.deployment))
 	}

@@ -102,31 +102,43 @@ func (r *deploymentDecision) estimateProgress(status *appsv1.DeploymentStatus) {
 	}
 }
 
-// checkProgressLater is deployment/progress.go requeueStuckDeployment. It also takes the check back
-// once there is nothing to wait for. A Deployment that completed once is not checked, although
-// upstream queues it again: its deadline cannot expire before something progresses.
+// checkProgressLater is deployment/progress.go requeueStuckDeployment. A Deployment that completed
+// once is not checked, although upstream queues it again: its deadline cannot expire before something
+// progresses.
 func (r *deploymentDecision) checkProgressLater() {
-	due := progressCheck(r.deployment)
-	if due.IsZero() && progressCheck(r.snapshot.Deployment).IsZero() {
-		return
+	condition := deploymentCondition(&r.deployment.Status, appsv1.DeploymentProgressing)
+	if awaitsProgress(condition) {
+		r.later(progressDeadline(r.deployment, condition).Add(progressGrace))
 	}
+}
+
+// forgetProgress takes the check back once there is nothing to wait for.
+func (r *deploymentDecision) forgetProgress() {
+	before := deploymentCondition(&r.snapshot.Deployment.Status, appsv1.DeploymentProgressing)
+	after := deploymentCondition(&r.deployment.Status, appsv1.DeploymentProgressing)
+	if awaitsProgress(before) && !awaitsProgress(after) {
+		r.later(time.Time{})
+	}
+}
+
+func (r *deploymentDecision) later(at time.Time) {
 	d := r.snapshot.Deployment
 	r.plan.Later = append(r.plan.Later, plan.Later{
-		At: due, Kind: LaterProgress,
+		At: at, Kind: LaterProgress,
 		Subject: plan.Ref{Resource: plan.Deployments, Namespace: d.Namespace, Name: d.Name, UID: d.UID},
 	})
 }
 
-// progressCheck is when the deadline of a Deployment in this state is to be checked; zero for never.
-func progressCheck(d *appsv1.Deployment) time.Time {
-	condition := deploymentCondition(&d.Status, appsv1.DeploymentProgressing)
-	if !hasProgressDeadline(d) || condition == nil || isComplete(d, &d.Status) {
-		return time.Time{}
+// awaitsProgress reports whether a Progressing condition may come to ProgressDeadlineExceeded by the
+// passing of time.
+func awaitsProgress(condition *appsv1.DeploymentCondition) bool {
+	if condition == nil {
+		return false
 	}
 	switch condition.Reason {
 	case TimedOutReason, NewRSAvailableReason, PausedDeployReason:
-		return time.Time{}
+		return false
 	default:
-		return progressDeadline(d, condition).Add(progressGrace)
+		return true
 	}
 }
