@@ -1,0 +1,47 @@
+# zeroplane: make help
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: run test test-long lint bench build clean help
+
+# The version of zeroplane, and the one of Kubernetes that its API and its kubectl report.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+KUBERNETES := $(shell sed -n 's/^[[:space:]]*k8s.io\/kubernetes v//p' go.mod)
+COMPONENT := k8s.io/component-base/version
+LDFLAGS := -s -w -X main.version=$(VERSION) \
+	-X $(COMPONENT).gitVersion=v$(KUBERNETES) \
+	-X $(COMPONENT).gitMajor=$(word 1,$(subst ., ,$(KUBERNETES))) \
+	-X $(COMPONENT).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES))) \
+	-X $(COMPONENT).gitTreeState=clean
+
+# Where `make run` keeps its cluster.
+DATA ?= .cache/run
+NODES ?= 3
+
+run: build ## start a cluster on this machine, with 3 simulated nodes, and say how to use it
+	bin/zeroplane serve --data $(DATA) --simulate-nodes $(NODES)
+
+test: ## run every suite (SUITES="core kubectl" for some)
+	@tests/run.sh $(SUITES)
+
+test-long: ## run every suite in its long form
+	@ZEROPLANE_LONG=1 tests/run.sh $(SUITES)
+
+lint: .cache/bin/golangci-lint ## check the house rules (PACKAGES=./core/... for some)
+	.cache/bin/golangci-lint run $(PACKAGES)
+
+bench: build ## measure zeroplane beside the upstream daemons
+	go run ./tests/bench
+
+build: ## build bin/zeroplane
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/zeroplane ./functions/zeroplane
+
+clean: ## remove all that was built, and the cluster of `make run`
+	rm -rf bin .cache
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The linter is built from the versions that its module pins, once for each of them.
+.cache/bin/golangci-lint: tests/tools/go.mod tests/tools/go.sum
+	cd tests/tools && go build -trimpath -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

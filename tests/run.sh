@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Runs every suite of tests and ends with one line, "N passed, N failed". Exits 1 when anything failed.
+#
+#   run.sh            runs all
+#   run.sh NAME...    runs these suites
+#
+# ZEROPLANE_LONG=1 selects the long form: tests look at it for how many rounds to go, the race detector is
+# on for everything, and the time limits are wider. Only the Go module proxy is needed from the network.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+# One line per suite: its name, its kind, the folder of its module, its packages. Kinds:
+#   unit  the packages that do not contain the API server run under the race detector. The others do so
+#         in the long form alone: instrumenting all of Kubernetes takes longer than the tests.
+#   e2e   drives bin/zeroplane, which is built first; packages one at a time, and never from the cache.
+# The order lets what has compiled for one suite serve the next.
+suites='
+tally      unit  .               ./tests/tally
+core       unit  .               ./core/...
+events     unit  .               ./events/...
+adapters   unit  .               ./adapters/...
+functions  unit  .               ./functions/...
+kubectl    e2e   .               ./tests/kubectl/...
+clients    e2e   .               ./tests/clients/...
+oracle     e2e   .               ./tests/oracle/...
+crash      e2e   .               ./tests/crash/...
+clusters   e2e   .               ./tests/clusters/...
+operator   e2e   tests/operator  ./...
+'
+
+# What `make build` compiles serves the tests too, as long as both compile it in the same way.
+GOFLAGS="$(go env GOFLAGS) -trimpath"
+export GOFLAGS CGO_ENABLED=0
+
+long=${ZEROPLANE_LONG:-}
+timeout=20m
+if [[ $long ]]; then timeout=4h; fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+summary=()
+passed=0
+failed=0
+
+# has_server: of the packages given as "NAME DEPENDENCY..." lines on the input, those whose tests contain
+# the API server.
+has_server() {
+  awk '{ for (i = 2; i <= NF; i++) if ($i == "k8s.io/apiserver/pkg/server") { sub(/\.test$/, "", $1); print $1; next } }'
+}
+
+# run_tests SUITE FLAGS... PACKAGES...: runs go test in the current folder and adds to the counts
+# suite_passed, suite_failed and suite_skipped.
+run_tests() {
+  local suite=$1 status=0 p=0 f=0 s=0
+  shift
+  rm -f "$work/counts"
+  go test -json -timeout "$timeout" "$@" 2>"$work/stderr" | "$work/tally" -counts "$work/counts" || status=$?
+  if [[ -f $work/counts ]]; then read -r p f s <"$work/counts"; fi
+  if [[ $status -ne 0 && $f -eq 0 ]]; then
+    # No test said so: the packages could not be loaded, or go test was killed.
+    echo "FAIL $suite (go test ended with status $status)"
+    f=1
+  fi
+  if [[ $f -gt 0 ]]; then cat "$work/stderr"; fi
+  suite_passed=$((suite_passed + p)) suite_failed=$((suite_failed + f)) suite_skipped=$((suite_skipped + s))
+}
+
+# run_raced SUITE PACKAGES...: run_tests with the race detector, which needs a C compiler.
+run_raced() {
+  if command -v "$(go env CC)" >/dev/null; then
+    CGO_ENABLED=1 run_tests "$1" -race "${@:2}"
+  else
+    echo "note: no C compiler, so no race detector"
+    run_tests "$@"
+  fi
+}
+
+# run_unit SUITE PACKAGES...: those without the API server with the race detector, then the others. Vet
+# stays off for these, as it would look at all of Kubernetes; make lint runs it on ours.
+run_unit() {
+  local suite=$1 light=() heavy=()
+  shift
+  go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' "$@" | grep '^[^ ]*\.test ' >"$work/deps" || true
+  mapfile -t heavy < <(has_server <"$work/deps")
+  mapfile -t light < <(go list "$@" | grep -Fxv -f <(printf '%s\n' "${heavy[@]}") || true)
+  if [[ ${#light[@]} -gt 0 ]]; then run_raced "$suite" "${light[@]}"; fi
+  if [[ ${#heavy[@]} -eq 0 ]]; then return; fi
+  if [[ $long ]]; then
+    run_raced "$suite" -vet=off "${heavy[@]}"
+  else
+    run_tests "$suite" -vet=off "${heavy[@]}"
+  fi
+}
+
+# build_zeroplane: once, before the first suite that drives it.
+build_zeroplane() {
+  if [[ -n ${ZEROPLANE_BIN:-} ]]; then return; fi
+  echo "--- building bin/zeroplane"
+  make --no-print-directory -C "$root" build
+  export ZEROPLANE_BIN=$root/bin/zeroplane
+}
+
+# run_suite NAME KIND FOLDER PACKAGES...
+run_suite() {
+  local name=$1 kind=$2 folder=$3 start=$SECONDS
+  shift 3
+  suite_passed=0 suite_failed=0 suite_skipped=0
+  echo "=== $name"
+  if ! (cd "$folder" && go list "$@") >"$work/packages" 2>"$work/stderr" || [[ ! -s $work/packages ]]; then
+    echo "FAIL $name: no packages match $* in $folder"
+    cat "$work/stderr"
+    suite_failed=1
+  elif [[ $kind == unit ]]; then
+    pushd "$folder" >/dev/null
+    run_unit "$name" "$@"
+    popd >/dev/null
+  elif ! build_zeroplane; then
+    echo "FAIL $name: bin/zeroplane does not build"
+    suite_failed=1
+  else
+    pushd "$folder" >/dev/null
+    run_tests "$name" -vet=off -count=1 -p=1 "$@"
+    popd >/dev/null
+  fi
+  if [[ $((suite_passed + suite_failed + suite_skipped)) -eq 0 ]]; then
+    echo "FAIL $name: it has no tests"
+    suite_failed=1
+  fi
+  local line="$name: $suite_passed passed, $suite_failed failed"
+  if [[ $suite_skipped -gt 0 ]]; then line+=", $suite_skipped skipped"; fi
+  summary+=("$line ($((SECONDS - start)) s)")
+  passed=$((passed + suite_passed)) failed=$((failed + suite_failed))
+}
+
+known=" $(awk '{ printf "%s ", $1 }' <<<"$suites")"
+for name in "$@"; do
+  if [[ $known != *" $name "* ]]; then
+    echo "run.sh: no suite is called $name (known:$known)" >&2
+    exit 2
+  fi
+done
+go build -o "$work/tally" ./tests/tally
+wanted=" $* "
+while read -r name kind folder packages; do
+  if [[ -z $name || ($# -gt 0 && $wanted != *" $name "*) ]]; then continue; fi
+  # Packages may be several words.
+  # shellcheck disable=SC2086
+  run_suite "$name" "$kind" "$folder" $packages </dev/null
+done <<<"$suites"
+
+echo
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[[ $failed -eq 0 ]]
