@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -54,12 +53,4 @@ func readySince(pod *corev1.Pod, ago time.Duration) *corev1.Pod {
 		Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(epoch.Add(-ago)),
 	}}
 	return pod
-}
-
-func podNames(n int) []string {
-	var names []string
-	for i := range n {
-		names = append(names, strconv.Itoa(i))
-	}
-	return names
 }
