@@ -1,0 +1,72 @@
+package kubestorage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/storage"
+
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+)
+
+// Create implements storage.Interface.
+func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	key, err := s.key(key, false)
+	if err != nil {
+		return err
+	}
+	if version, err := s.versioner.ObjectResourceVersion(obj); err == nil && version != 0 {
+		return storage.ErrResourceVersionSetOnCreate
+	}
+	value, owners, err := s.encode(obj)
+	if err != nil {
+		return err
+	}
+	for {
+		state, err := s.Log.Current(ctx)
+		if err != nil {
+			return err
+		}
+		if s.lookup(ctx, state, key) != nil {
+			return storage.NewKeyExistsError(conflictKey(key), 0)
+		}
+		change := tablelog.Change{Key: key, Value: value, Owners: owners, Expires: expiry(ttl)}
+		if left := state.Get(key); left != nil {
+			change.Expect = left.Rev // expired, but not yet removed
+		}
+		e, err := s.commit(ctx, state, change)
+		var conflict *tablelog.ConflictError
+		if errors.As(err, &conflict) {
+			continue
+		}
+		if err != nil || out == nil {
+			return err
+		}
+		return s.read(e, out)
+	}
+}
+
+// expiry returns the time at which an object with a time to live in seconds is gone.
+func expiry(ttl uint64) int64 {
+	if ttl == 0 {
+		return 0
+	}
+	return time.Now().Unix() + int64(ttl) //nolint:gosec // a time to live is small
+}
+
+// commit makes one change durable, or holds it back in a scope, and returns the entry it made.
+func (s *Storage) commit(ctx context.Context, state *tablelog.State, change tablelog.Change) (*tablelog.Entry, error) {
+	if scope := ScopeFrom(ctx); scope != nil {
+		return scope.hold(s.Log, state, change), nil
+	}
+	entries, _, err := s.Log.Commit(ctx, []tablelog.Change{change}, nil)
+	if errors.Is(err, tablelog.ErrTooLarge) {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entries[0], nil
+}

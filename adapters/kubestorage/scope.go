@@ -1,0 +1,150 @@
+package kubestorage
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+)
+
+// Scope holds back the writes of one plan. They pass through the API's whole path, validated and
+// admitted one by one, and are then committed together, each transaction under the condition that
+// the plan's read set did not move (docs/decisions.md, D7 and D8).
+//
+// Inside a scope a get or an update sees the scope's own writes; lists and watches do not.
+type Scope struct {
+	mu    sync.Mutex
+	order []*tablelog.Log
+	logs  map[*tablelog.Log]*held
+}
+
+// held are the writes of one log, in the order of their first appearance.
+type held struct {
+	keys    []string
+	changes map[string]*heldChange
+	// base is the revision that tentative revisions count from.
+	base uint64
+}
+
+type heldChange struct {
+	change tablelog.Change
+	entry  *tablelog.Entry
+}
+
+type scopeKey struct{}
+
+// WithScope returns a context whose writes are held back in the scope it also returns.
+func WithScope(ctx context.Context) (context.Context, *Scope) {
+	s := &Scope{logs: map[*tablelog.Log]*held{}}
+	return context.WithValue(ctx, scopeKey{}, s), s
+}
+
+// ScopeFrom returns the scope of a context, nil for none.
+func ScopeFrom(ctx context.Context) *Scope {
+	s, _ := ctx.Value(scopeKey{}).(*Scope)
+	return s
+}
+
+// get returns the scope's own version of an entry, and whether it has one.
+func (s *Scope) get(log *tablelog.Log, key string) (*tablelog.Entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.logs[log]; h != nil {
+		if c := h.changes[key]; c != nil {
+			return c.entry, true
+		}
+	}
+	return nil, false
+}
+
+// hold keeps a change back and returns its entry, whose revision is tentative.
+func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.Change) *tablelog.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.logs[log]
+	if h == nil {
+		h = &held{changes: map[string]*heldChange{}, base: state.Rev}
+		s.logs[log] = h
+		s.order = append(s.order, log)
+	}
+	c := h.changes[change.Key]
+	if c == nil {
+		c = &heldChange{change: change}
+		h.changes[change.Key] = c
+		h.keys = append(h.keys, change.Key)
+	} else {
+		change.Expect = c.change.Expect // what stood there before the scope's first write
+		c.change = change
+	}
+	if change.Delete {
+		c.entry = nil
+		return nil
+	}
+	rev := h.base + uint64(len(h.keys))
+	c.entry = &tablelog.Entry{Key: change.Key, Rev: rev, Created: rev, Expires: change.Expires, Owners: change.Owners, Value: change.Value}
+	return c.entry
+}
+
+// pending returns the changes of one log. An object that was both made and deleted in the scope
+// never was.
+func (h *held) pending() []tablelog.Change {
+	out := make([]tablelog.Change, 0, len(h.keys))
+	for _, key := range h.keys {
+		if c := h.changes[key].change; !c.Delete || c.Expect != 0 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Guards says, for each log, from which revision on a plan's read set must not have moved, and what
+// is in it. A log without a guard is not checked beyond the objects written.
+type Guards map[*tablelog.Log]tablelog.Guard
+
+// Commit makes the held writes durable, log by log in the order of their first write, in as few
+// transactions as they fit in. It fails with tablelog.ErrReadSetMoved or *tablelog.ConflictError;
+// transactions that went before the failed one stay.
+func (s *Scope) Commit(ctx context.Context, guards Guards) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, log := range s.order {
+		var guard *tablelog.Guard
+		if g, ok := guards[log]; ok {
+			guard = &g
+		}
+		for _, chunk := range chunks(s.logs[log].pending()) {
+			_, rev, err := log.Commit(ctx, chunk, guard)
+			if err != nil {
+				return fmt.Errorf("committing the plan: %w", err)
+			}
+			if guard != nil {
+				// What came before was checked with this chunk, and the chunk is our own.
+				guard = &tablelog.Guard{Since: rev, Conflicts: guard.Conflicts}
+			}
+		}
+	}
+	return nil
+}
+
+// chunks cuts changes into pieces that fit in a transaction each.
+func chunks(changes []tablelog.Change) [][]tablelog.Change {
+	const (
+		maxChanges = table.MaxOps / 2
+		maxBytes   = table.MaxCommitBytes / 3 // a value may stand twice, and rows add to it
+	)
+	var out [][]tablelog.Change
+	start, bytes := 0, 0
+	for i, c := range changes {
+		if i > start && (i-start == maxChanges || bytes+len(c.Value) > maxBytes) {
+			out = append(out, changes[start:i])
+			start, bytes = i, 0
+		}
+		bytes += len(c.Value)
+	}
+	if start < len(changes) {
+		out = append(out, changes[start:])
+	}
+	return out
+}

@@ -1,0 +1,247 @@
+// Package pebble is the table store of one machine: Pebble, the engine under CockroachDB, with an
+// fsync for every transaction. Why Pebble: docs/embedded-engine.md.
+package pebble
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+const (
+	// etagBytes of a stored value come before the row's own.
+	etagBytes = 8
+	// separator ends the partition in a stored key; ValidateKey keeps it out of both parts.
+	separator = 0
+	// memTableBytes bounds the memory of writes that are not yet in a table file, and what a start
+	// after a crash replays.
+	memTableBytes = 4 << 20
+	// cacheBytes bounds the memory of blocks read back. The warm cache above keeps what is hot.
+	cacheBytes = 8 << 20
+	// maxOpenFiles bounds the table files kept open.
+	maxOpenFiles = 256
+)
+
+// ErrLocked is returned by Open for data that another process has open.
+var ErrLocked = errors.New("data is in use by another process")
+
+// Store is a table store in a directory.
+type Store struct {
+	db    *pebble.DB
+	cache *pebble.Cache
+	// epoch and counter make ETags that no earlier opening of the data can have given.
+	epoch   uint64
+	counter atomic.Uint64
+	locks   sync.Map // partition to *sync.Mutex
+}
+
+var _ table.Store = (*Store)(nil)
+
+// Open opens the store in dir, making it when it is missing. It fails with ErrLocked, or with
+// table.ErrCorrupt when a file does not hold what was written; nothing is altered then.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	failed := &failure{}
+	cache := pebble.NewCache(cacheBytes)
+	db, err := pebble.Open(dir, &pebble.Options{
+		Cache:              cache,
+		MemTableSize:       memTableBytes,
+		MaxOpenFiles:       maxOpenFiles,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             failed,
+	})
+	if err != nil {
+		cache.Unref()
+		return nil, openError(dir, err)
+	}
+	var epoch [4]byte
+	if _, err := rand.Read(epoch[:]); err != nil {
+		return nil, fmt.Errorf("drawing an ETag epoch: %w", err)
+	}
+	return &Store{db: db, cache: cache, epoch: uint64(binary.BigEndian.Uint32(epoch[:])) << 32}, nil
+}
+
+func openError(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EWOULDBLOCK), strings.Contains(err.Error(), "lock held"):
+		return fmt.Errorf("opening %s: %w", dir, ErrLocked)
+	case pebble.IsCorruptionError(err):
+		return fmt.Errorf("opening %s: %w: %w", dir, table.ErrCorrupt, err)
+	default:
+		return fmt.Errorf("opening %s: %w", dir, err)
+	}
+}
+
+// failure is Pebble's logger: what it says is of no use to an operator, except before it gives up.
+type failure struct{}
+
+func (*failure) Infof(string, ...any) {}
+
+func (*failure) Errorf(string, ...any) {}
+
+// Fatalf is called when a write could not be made durable; going on would lose it.
+func (*failure) Fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "zeroplane: the data directory failed: "+format+"\n", args...)
+	os.Exit(1)
+}
+
+// Close flushes and closes the store.
+func (s *Store) Close() error {
+	err := s.db.Close()
+	s.cache.Unref()
+	if err != nil {
+		return fmt.Errorf("closing the data directory: %w", err)
+	}
+	return nil
+}
+
+func storedKey(partition, key string) []byte {
+	b := make([]byte, 0, len(partition)+1+len(key))
+	b = append(b, partition...)
+	b = append(b, separator)
+	return append(b, key...)
+}
+
+func decode(key string, stored []byte) (table.Row, error) {
+	if len(stored) < etagBytes {
+		return table.Row{}, fmt.Errorf("row %q: %w: %d bytes", key, table.ErrCorrupt, len(stored))
+	}
+	return table.Row{
+		Key:   key,
+		ETag:  strconv.FormatUint(binary.BigEndian.Uint64(stored), 16),
+		Value: append([]byte(nil), stored[etagBytes:]...),
+	}, nil
+}
+
+// Get implements table.Store.
+func (s *Store) Get(_ context.Context, partition, key string) (table.Row, error) {
+	stored, closer, err := s.db.Get(storedKey(partition, key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return table.Row{}, fmt.Errorf("row %q of partition %q: %w", key, partition, table.ErrNotFound)
+	}
+	if err != nil {
+		return table.Row{}, readError(partition, err)
+	}
+	row, err := decode(key, stored)
+	return row, errors.Join(err, closer.Close())
+}
+
+func readError(partition string, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("reading partition %q: %w: %w", partition, table.ErrCorrupt, err)
+	}
+	return fmt.Errorf("reading partition %q: %w", partition, err)
+}
+
+// Range implements table.Store.
+func (s *Store) Range(_ context.Context, partition string, q table.Query) (table.Page, error) {
+	limit := q.Limit
+	if limit <= 0 || limit > table.MaxPage {
+		limit = table.MaxPage
+	}
+	from := q.From
+	if q.Continue != "" {
+		from = q.Continue
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: storedKey(partition, from), UpperBound: storedKey(partition, q.To)})
+	if err != nil {
+		return table.Page{}, readError(partition, err)
+	}
+	page, err := readPage(it, len(partition)+1, limit)
+	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
+		return table.Page{}, readError(partition, err)
+	}
+	return page, nil
+}
+
+func readPage(it *pebble.Iterator, prefix, limit int) (table.Page, error) {
+	var page table.Page
+	for ok := it.First(); ok; ok = it.Next() {
+		key := string(it.Key()[prefix:])
+		if len(page.Rows) == limit {
+			page.Next = key
+			return page, nil
+		}
+		row, err := decode(key, it.Value())
+		if err != nil {
+			return page, err
+		}
+		page.Rows = append(page.Rows, row)
+	}
+	return page, nil
+}
+
+// Commit implements table.Store. It returns after the transaction is on disk; concurrent commits
+// of several partitions share an fsync.
+func (s *Store) Commit(_ context.Context, partition string, ops []table.Op) error {
+	if err := table.ValidateCommit(partition, ops); err != nil {
+		return err
+	}
+	lock, _ := s.locks.LoadOrStore(partition, &sync.Mutex{})
+	mu := lock.(*sync.Mutex)
+	mu.Lock()
+	defer mu.Unlock()
+	batch := s.db.NewBatch()
+	defer func() { _ = batch.Close() }()
+	etag := s.epoch | s.counter.Add(1)&0xffffffff
+	for i, op := range ops {
+		if err := s.stage(batch, partition, op, etag); err != nil {
+			if errors.Is(err, table.ErrExists) || errors.Is(err, table.ErrChanged) || errors.Is(err, table.ErrNotFound) {
+				return &table.ConflictError{Index: i, Key: op.Key, Err: err}
+			}
+			return err
+		}
+	}
+	if err := batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("committing to partition %q: %w", partition, err)
+	}
+	return nil
+}
+
+func (s *Store) stage(batch *pebble.Batch, partition string, op table.Op, etag uint64) error {
+	key := storedKey(partition, op.Key)
+	if op.Kind != table.Put {
+		current, exists, err := s.etag(key)
+		if err != nil {
+			return readError(partition, err)
+		}
+		if err := table.Check(op, current, exists); err != nil {
+			return err
+		}
+	}
+	if op.Kind == table.Delete {
+		return batch.Delete(key, nil)
+	}
+	d := batch.SetDeferred(len(key), etagBytes+len(op.Value))
+	copy(d.Key, key)
+	binary.BigEndian.PutUint64(d.Value, etag)
+	copy(d.Value[etagBytes:], op.Value)
+	return d.Finish()
+}
+
+// etag returns the version of a stored row and whether there is one.
+func (s *Store) etag(key []byte) (etag string, exists bool, err error) {
+	stored, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	row, err := decode(string(key), stored)
+	return row.ETag, true, errors.Join(err, closer.Close())
+}

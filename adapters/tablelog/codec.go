@@ -1,0 +1,154 @@
+package tablelog
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+// schemaVersion is the first byte of every row. A row of a later schema is refused, not guessed at.
+const schemaVersion = 1
+
+// Type is what a change did to its object.
+type Type uint8
+
+// The types of a change.
+const (
+	Created Type = iota + 1
+	Updated
+	Deleted
+)
+
+func (t Type) String() string {
+	return [...]string{"", "created", "updated", "deleted"}[t]
+}
+
+// record is what a log row holds, and what an object row holds with Type and WriteID left out.
+type record struct {
+	typ Type
+	// writeID names the commit, so that a writer whose reply was lost recognises its own rows.
+	writeID uint64
+	rev     uint64
+	// prev is the revision of the object's change before, 0 for none. A log row without its
+	// predecessor's number could not serve filtered watches after a restart.
+	prev uint64
+	// created is the revision of the object's creation.
+	created uint64
+	// expires is a Unix time in seconds after which the object is not there, 0 for never.
+	expires int64
+	key     string
+	owners  []string
+	value   []byte
+	// parts is the number of value rows that hold the value when it is too large to stand here.
+	parts int
+}
+
+func (r record) encode() []byte {
+	size := 64 + len(r.key) + len(r.value)
+	for _, o := range r.owners {
+		size += len(o) + 1
+	}
+	b := make([]byte, 0, size)
+	b = append(b, schemaVersion, byte(r.typ))
+	b = binary.BigEndian.AppendUint64(b, r.writeID)
+	b = binary.AppendUvarint(b, r.rev)
+	b = binary.AppendUvarint(b, r.prev)
+	b = binary.AppendUvarint(b, r.created)
+	b = binary.AppendVarint(b, r.expires)
+	b = appendString(b, r.key)
+	b = binary.AppendUvarint(b, uint64(len(r.owners)))
+	for _, o := range r.owners {
+		b = appendString(b, o)
+	}
+	b = binary.AppendUvarint(b, uint64(r.parts))
+	return append(b, r.value...)
+}
+
+func appendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+func decodeRecord(b []byte) (record, error) {
+	d := decoder{b: b}
+	var r record
+	if v := d.byte(); v != schemaVersion && d.err == nil {
+		return r, fmt.Errorf("%w: row of schema %d, this program knows %d", table.ErrCorrupt, v, schemaVersion)
+	}
+	r.typ = Type(d.byte())
+	r.writeID = d.fixed64()
+	r.rev = d.uvarint()
+	r.prev = d.uvarint()
+	r.created = d.uvarint()
+	r.expires = d.varint()
+	r.key = d.string()
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		r.owners = append(r.owners, d.string())
+	}
+	r.parts = int(d.uvarint()) //nolint:gosec // a corrupt count is caught when its rows are not found
+	r.value = d.b
+	if d.err == nil && (r.typ > Deleted || r.rev == 0 || r.key == "") {
+		d.err = table.ErrCorrupt
+	}
+	return r, d.err
+}
+
+// decoder reads fields until one does not fit, and remembers that.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.err != nil || n < 0 || n > len(d.b) {
+		d.err = fmt.Errorf("%w: row ends early", table.ErrCorrupt)
+		return nil
+	}
+	out := d.b[:n]
+	d.b = d.b[n:]
+	return out
+}
+
+func (d *decoder) byte() byte {
+	if b := d.take(1); d.err == nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) fixed64() uint64 {
+	if b := d.take(8); d.err == nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	d.take(max(n, -1))
+	if n <= 0 {
+		d.err = fmt.Errorf("%w: row ends early", table.ErrCorrupt)
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	d.take(max(n, -1))
+	if n <= 0 {
+		d.err = fmt.Errorf("%w: row ends early", table.ErrCorrupt)
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > table.MaxRowBytes {
+		d.err = fmt.Errorf("%w: field of %d bytes", table.ErrCorrupt, n)
+		return ""
+	}
+	return string(d.take(int(n)))
+}

@@ -1,0 +1,315 @@
+package tablelog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+// Change is one change that a caller asks for.
+type Change struct {
+	Key string
+	// Expect is the revision of the entry that the change was decided on, 0 for none.
+	Expect uint64
+	// Delete removes the object; what follows is then unused.
+	Delete  bool
+	Value   []byte
+	Expires int64
+	Owners  []string
+}
+
+// Guard is the condition under which a plan's changes may be committed: nothing that Conflicts
+// reports was changed after revision Since.
+type Guard struct {
+	Since     uint64
+	Conflicts func(Event) bool
+}
+
+// submission is what one caller waits for.
+type submission struct {
+	changes []Change
+	guard   *Guard
+	// entries made by the changes, nil for deletions, and the revision of the last one.
+	entries []*Entry
+	rev     uint64
+	err     error
+	done    chan struct{}
+}
+
+func (s *submission) finish(err error) {
+	s.err = err
+	close(s.done)
+}
+
+// size is the number of rows and of value bytes that the submission adds to a transaction.
+func (s *submission) size() (rows, bytes int) {
+	for _, c := range s.changes {
+		rows += 2
+		if len(c.Value) > maxInlineValue {
+			rows += (len(c.Value) + table.MaxRowBytes - 1) / table.MaxRowBytes
+			bytes += len(c.Value)
+		} else {
+			bytes += 2 * len(c.Value)
+		}
+		bytes += 4 * len(c.Key)
+	}
+	return rows, bytes
+}
+
+// Commit makes the changes of one caller durable in one transaction, and returns the entries they
+// made, in order, nil for deletions, and the revision of the last. It shares its transaction with
+// whoever commits at the same time. It fails with a *ConflictError, with ErrReadSetMoved, or with
+// ErrTooLarge; nothing was written then.
+func (l *Log) Commit(ctx context.Context, changes []Change, guard *Guard) ([]*Entry, uint64, error) {
+	s := &submission{changes: changes, guard: guard, done: make(chan struct{})}
+	if rows, bytes := s.size(); rows > table.MaxOps || bytes > maxBatchBytes {
+		return nil, 0, fmt.Errorf("%w: %d rows and %d bytes", ErrTooLarge, rows, bytes)
+	}
+	l.queueMu.Lock()
+	l.queue = append(l.queue, s)
+	l.queueMu.Unlock()
+	select {
+	case <-s.done:
+		return s.entries, s.rev, s.err
+	case l.lead <- struct{}{}:
+		l.commitQueued(ctx, s)
+		l.release()
+	}
+	<-s.done
+	return s.entries, s.rev, s.err
+}
+
+// commitQueued leads rounds until one has settled the leader's own submission.
+func (l *Log) commitQueued(ctx context.Context, own *submission) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	for {
+		select {
+		case <-own.done:
+			return
+		default:
+			l.round(ctx)
+		}
+	}
+}
+
+// round commits one transaction of what is queued.
+func (l *Log) round(ctx context.Context) {
+	taken := l.take()
+	var err error
+	for attempt := range maxAttempts {
+		var s *State
+		if s, err = l.refresh(ctx); err != nil {
+			break
+		}
+		if taken = l.settle(ctx, s, taken); len(taken) == 0 {
+			return
+		}
+		if err = l.transact(ctx, s, taken); err == nil {
+			return
+		}
+		if !errors.Is(err, table.ErrExists) || l.opts.SoleWriter {
+			break
+		}
+		pause(ctx, attempt)
+	}
+	for _, sub := range taken {
+		sub.finish(fmt.Errorf("committing to partition %q: %w", l.partition, err))
+	}
+}
+
+// pause waits a moment, longer and with more jitter the more attempts were lost.
+func pause(ctx context.Context, attempt int) {
+	const unit = 200 * time.Microsecond
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(unit) << min(attempt, 8)))) //nolint:gosec // jitter
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// take removes from the queue, in order, what fits in one transaction.
+func (l *Log) take() []*submission {
+	l.queueMu.Lock()
+	defer l.queueMu.Unlock()
+	keys := map[string]bool{}
+	rows, bytes, n := 0, 0, 0
+	for _, s := range l.queue {
+		r, b := s.size()
+		if n > 0 && (rows+r > table.MaxOps || bytes+b > maxBatchBytes) {
+			break
+		}
+		twice := false
+		for _, c := range s.changes {
+			twice = twice || keys[c.Key]
+		}
+		if twice {
+			break
+		}
+		for _, c := range s.changes {
+			keys[c.Key] = true
+		}
+		rows, bytes, n = rows+r, bytes+b, n+1
+	}
+	taken := append([]*submission(nil), l.queue[:n]...)
+	l.queue = append(l.queue[:0], l.queue[n:]...)
+	return taken
+}
+
+// settle finishes the submissions that cannot be committed on a state and returns the rest. Those
+// in one transaction touch different keys, so that one cannot invalidate another's expectations;
+// a guard, though, must also hold against the changes that go before it.
+func (l *Log) settle(ctx context.Context, s *State, taken []*submission) []*submission {
+	kept := taken[:0]
+	var before []Event
+	for _, sub := range taken {
+		if err := l.check(ctx, s, sub, before); err != nil {
+			sub.finish(err)
+			continue
+		}
+		kept = append(kept, sub)
+		before = append(before, preview(s, sub)...)
+	}
+	return kept
+}
+
+func (l *Log) check(ctx context.Context, s *State, sub *submission, before []Event) error {
+	for _, c := range sub.changes {
+		current := s.Get(c.Key)
+		if current == nil && c.Expect != 0 || current != nil && current.Rev != c.Expect {
+			return &ConflictError{Key: c.Key, Current: current}
+		}
+	}
+	if sub.guard == nil {
+		return nil
+	}
+	events, err := l.eventsBetween(ctx, sub.guard.Since, s.Rev)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReadSetMoved, err)
+	}
+	for _, list := range [][]Event{events, before} {
+		for _, ev := range list {
+			if sub.guard.Conflicts(ev) {
+				return fmt.Errorf("%w: %s was %s", ErrReadSetMoved, ev.Key, ev.Type)
+			}
+		}
+	}
+	return nil
+}
+
+// preview returns the events that a submission would make, without their revisions.
+func preview(s *State, sub *submission) []Event {
+	out := make([]Event, 0, len(sub.changes))
+	for _, c := range sub.changes {
+		ev := Event{Key: c.Key, Type: Updated, Prev: s.Get(c.Key)}
+		switch {
+		case c.Delete:
+			ev.Type = Deleted
+		case ev.Prev == nil:
+			ev.Type = Created
+		}
+		if !c.Delete {
+			ev.Entry = &Entry{Key: c.Key, Expires: c.Expires, Owners: c.Owners, Value: c.Value}
+		}
+		out = append(out, ev)
+	}
+	return out
+}
+
+// transact commits the submissions as one transaction on a state, applies it, and finishes them.
+func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error {
+	if l.opts.BeforeWrite != nil {
+		if err := l.opts.BeforeWrite(ctx); err != nil {
+			return err
+		}
+	}
+	id := l.writeID.Add(1)
+	next := s.clone()
+	var ops []table.Op
+	var events []Event
+	for _, sub := range subs {
+		sub.entries = make([]*Entry, len(sub.changes))
+		for i, c := range sub.changes {
+			ev := l.apply(next, c)
+			sub.entries[i], sub.rev = ev.Entry, ev.Rev
+			ops = append(ops, rows(ev, id)...)
+			events = append(events, ev)
+		}
+	}
+	if err := l.store.Commit(ctx, l.partition, ops); err != nil && !l.landed(ctx, s.Rev+1, id) {
+		return err
+	}
+	l.publish(next, events)
+	for _, sub := range subs {
+		sub.finish(nil)
+	}
+	if l.opts.Committed != nil {
+		l.opts.Committed(next.Rev)
+	}
+	return nil
+}
+
+// landed reports whether a commit that seemed to fail was ours and did not: its reply was lost.
+func (l *Log) landed(ctx context.Context, rev, id uint64) bool {
+	if l.opts.SoleWriter {
+		return false
+	}
+	row, err := l.store.Get(ctx, l.partition, logKey(rev))
+	if err != nil {
+		return false
+	}
+	r, err := decodeRecord(row.Value)
+	return err == nil && r.writeID == id
+}
+
+// apply alters a state by a change that was checked against it.
+func (l *Log) apply(s *State, c Change) Event {
+	s.Rev++
+	ev := Event{Rev: s.Rev, Key: c.Key, Type: Updated}
+	if c.Delete {
+		ev.Type, ev.Prev = Deleted, s.remove(c.Key)
+		return ev
+	}
+	e := &Entry{Key: c.Key, Rev: s.Rev, Created: s.Rev, Expires: c.Expires, Owners: c.Owners, Value: c.Value}
+	if ev.Prev = s.Get(c.Key); ev.Prev == nil {
+		ev.Type = Created
+	} else {
+		e.Created = ev.Prev.Created
+	}
+	s.set(e)
+	ev.Entry = e
+	return ev
+}
+
+// rows returns the operations that make an event durable.
+func rows(ev Event, id uint64) []table.Op {
+	r := record{typ: ev.Type, writeID: id, rev: ev.Rev, key: ev.Key}
+	if ev.Prev != nil {
+		r.prev, r.created = ev.Prev.Rev, ev.Prev.Created
+	}
+	if ev.Type == Deleted {
+		return []table.Op{
+			{Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()},
+			{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any},
+		}
+	}
+	r.created, r.expires, r.owners, r.value = ev.Entry.Created, ev.Entry.Expires, ev.Entry.Owners, ev.Entry.Value
+	var ops []table.Op
+	if len(r.value) > maxInlineValue {
+		for rest := r.value; len(rest) > 0; r.parts++ {
+			n := min(len(rest), table.MaxRowBytes)
+			ops = append(ops, table.Op{Kind: table.Put, Key: valueKey(ev.Rev, r.parts), Value: rest[:n]})
+			rest = rest[n:]
+		}
+		r.value = nil
+	}
+	encoded := r.encode()
+	return append(ops,
+		table.Op{Kind: table.Insert, Key: logKey(ev.Rev), Value: encoded},
+		table.Op{Kind: table.Put, Key: objectKey(ev.Key), Value: encoded})
+}

@@ -1,0 +1,21 @@
+// Package tablelog keeps one dense log of changes in one partition of a table (docs/row-schema.md).
+//
+// Every change has a revision of its own, one more than the change before it. A commit inserts the
+// log row of the next revision; since a row can be inserted only once, two writers cannot take one
+// revision, and a change is visible exactly when it is logged. Beside its log row, in the same
+// transaction, a change writes the row of its object.
+//
+// Follow a write through the files:
+//
+//	commit.go   callers submit changes; one of them takes the lead, packs what waits into a
+//	            transaction (group commit), checks it against the state, commits it, applies it
+//	codec.go    what a log row and an object row hold
+//	key.go      how a name becomes a row key
+//	state.go    the objects at one revision, immutable, shared by all readers
+//	load.go     a state from nothing: a scan of the object rows plus the log since the scan began
+//	tail.go     a state made current: the log rows after its revision
+//	watch.go    every change, in order, to those who watch
+//	history.go  changes and states of the past, from memory or from the log rows
+//
+// The state in memory is a hint: any instance may be killed at any point and loses nothing.
+package tablelog

@@ -1,0 +1,82 @@
+package tablelog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+// load makes the state from nothing: the head of the log, a scan of the object rows, and then the
+// log after that head, since pages of a scan are not one snapshot. The caller leads.
+func (l *Log) load(ctx context.Context) (*State, error) {
+	head, err := l.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := newState()
+	s.Rev = head
+	var broken error
+	err = table.All(ctx, l.store, l.partition, table.Query{From: objectClass, To: objectEnd}, func(row table.Row) bool {
+		var e *Entry
+		if e, broken = l.entry(ctx, row); broken != nil {
+			return false
+		}
+		s.set(e)
+		return true
+	})
+	if err == nil {
+		err = broken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loading partition %q: %w", l.partition, err)
+	}
+	if l.opts.SoleWriter {
+		l.publish(s, nil)
+		return s, nil
+	}
+	return l.tail(ctx, s)
+}
+
+// head returns the newest revision, 1 for an empty log.
+func (l *Log) head(ctx context.Context) (uint64, error) {
+	q := table.Query{From: logClass, To: logEnd, Limit: 1}
+	head := uint64(1)
+	var broken error
+	err := table.All(ctx, l.store, l.partition, q, func(row table.Row) bool {
+		var r record
+		if r, broken = decodeRecord(row.Value); broken == nil {
+			head = r.rev
+		}
+		return false
+	})
+	if err == nil {
+		err = broken
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading the head of partition %q: %w", l.partition, err)
+	}
+	return head, nil
+}
+
+// entry decodes an object row.
+func (l *Log) entry(ctx context.Context, row table.Row) (*Entry, error) {
+	r, err := decodeRecord(row.Value)
+	if err != nil {
+		return nil, fmt.Errorf("row %q: %w", row.Key, err)
+	}
+	return l.materialize(ctx, r)
+}
+
+// materialize makes the entry that a record describes, fetching a value that stands in rows of its own.
+func (l *Log) materialize(ctx context.Context, r record) (*Entry, error) {
+	e := &Entry{Key: r.key, Rev: r.rev, Created: r.created, Expires: r.expires, Owners: r.owners, Value: r.value}
+	for part := range r.parts {
+		row, err := l.store.Get(ctx, l.partition, valueKey(r.rev, part))
+		if err != nil {
+			return nil, fmt.Errorf("part %d of the value of %q at revision %d: %w", part, r.key, r.rev, err)
+		}
+		e.Value = append(e.Value, row.Value...)
+	}
+	return e, nil
+}

@@ -1,0 +1,162 @@
+package tablelog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+// Limits of a log.
+const (
+	// maxInlineValue is the size up to which a value stands in its object row and its log row.
+	// Twice this, and the same again from other changes, fits in a transaction.
+	maxInlineValue = 512 << 10
+	// maxChanges in one transaction: a log row and an object row each.
+	maxChanges = table.MaxOps / 2
+	// maxBatchBytes of values in one transaction, below what is allowed by what rows add.
+	maxBatchBytes = table.MaxCommitBytes - 64<<10
+	// recentEvents kept in memory for watches that resume and for lists of the near past.
+	recentEvents = 4096
+	// maxQueuedEvents of a watch whose reader is slow; more ends the watch, and its client resumes.
+	maxQueuedEvents = 20000
+	// maxAttempts of a transaction that loses its revision to another instance.
+	maxAttempts = 32
+	// commitTimeout bounds a transaction once it has left: its callers may have gone.
+	commitTimeout = 30 * time.Second
+)
+
+var (
+	// ErrCompacted is returned for a revision whose changes are no longer kept.
+	ErrCompacted = errors.New("the requested revision has been compacted")
+	// ErrFuture is returned for a revision that the log has not reached.
+	ErrFuture = errors.New("the requested revision is in the future")
+	// ErrReadSetMoved is returned by Commit when something that the decision was made on changed.
+	ErrReadSetMoved = errors.New("what was decided on has changed")
+	// ErrTooLarge is returned for a value that no transaction can hold.
+	ErrTooLarge = errors.New("value is too large")
+	// ErrSlow ends a subscription whose reader fell too far behind.
+	ErrSlow = errors.New("watch fell too far behind")
+)
+
+// ConflictError is returned by Commit when an object is not at the revision a change expects.
+type ConflictError struct {
+	Key string
+	// Current entry, nil if there is none.
+	Current *Entry
+}
+
+func (e *ConflictError) Error() string {
+	if e.Current == nil {
+		return fmt.Sprintf("object %q does not exist", e.Key)
+	}
+	return fmt.Sprintf("object %q is at revision %d", e.Key, e.Current.Rev)
+}
+
+// Options of a log.
+type Options struct {
+	// SoleWriter is set when nobody else can write to the store while this process has it open: the
+	// state in memory is then current without a look at the log.
+	SoleWriter bool
+	// Committed is called, if set, after every commit of this instance, with the log's revision.
+	Committed func(rev uint64)
+	// BeforeWrite is called, if set, before a transaction leaves; an error stops it.
+	BeforeWrite func(context.Context) error
+}
+
+// Log is one dense log.
+type Log struct {
+	store     table.Store
+	partition string
+	opts      Options
+	writeID   atomic.Uint64
+
+	// lead is held by the one who commits, tails or loads.
+	lead  chan struct{}
+	state atomic.Pointer[State]
+
+	queueMu sync.Mutex
+	queue   []*submission
+
+	// watchMu guards what follows, and is held while a state and its events are published.
+	watchMu   sync.Mutex
+	recent    []Event
+	compacted uint64
+	subs      map[*Subscription]struct{}
+}
+
+// New returns the log of a partition. Nothing is read until it is asked for.
+func New(store table.Store, partition string, opts Options) *Log {
+	l := &Log{
+		store: store, partition: partition, opts: opts,
+		lead: make(chan struct{}, 1),
+		subs: map[*Subscription]struct{}{},
+	}
+	l.writeID.Store(rand.Uint64()) //nolint:gosec // tells commits apart, is no secret
+	return l
+}
+
+// Partition of the log.
+func (l *Log) Partition() string { return l.partition }
+
+func (l *Log) acquire(ctx context.Context) error {
+	select {
+	case l.lead <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *Log) release() { <-l.lead }
+
+// Current returns a state that holds every change committed before the call.
+func (l *Log) Current(ctx context.Context) (*State, error) {
+	if s := l.state.Load(); s != nil && l.opts.SoleWriter {
+		return s, nil
+	}
+	if err := l.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer l.release()
+	return l.refresh(ctx)
+}
+
+// Known returns the state as this instance last saw it, loading it if it never did.
+func (l *Log) Known(ctx context.Context) (*State, error) {
+	if s := l.state.Load(); s != nil {
+		return s, nil
+	}
+	return l.Current(ctx)
+}
+
+// refresh makes the state current. The caller leads.
+func (l *Log) refresh(ctx context.Context) (*State, error) {
+	s := l.state.Load()
+	if s == nil {
+		return l.load(ctx)
+	}
+	if l.opts.SoleWriter {
+		return s, nil
+	}
+	return l.tail(ctx, s)
+}
+
+// publish makes a state and the events that led to it visible together. The caller leads.
+func (l *Log) publish(next *State, events []Event) {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.state.Store(next)
+	l.recent = append(l.recent, events...)
+	if drop := len(l.recent) - recentEvents; drop > recentEvents/4 {
+		l.recent = append([]Event(nil), l.recent[drop:]...)
+	}
+	for sub := range l.subs {
+		sub.deliver(events, next.Rev)
+	}
+}
