@@ -24,7 +24,7 @@
 //     through NewReplicaSetRefused and ReplicaSetFailed.
 //   - Waiting is a plan.Later: Kind "progress" for the progress deadline of a Deployment, Kind
 //     "available" for the minReadySeconds of a ReplicaSet. A plan states its Later for as long as
-//     there is something to wait for, always with the same time, and takes it back once when there
+//     there is something to wait for (the same time for the same state), and takes it back once when there
 //     is no more. So a subject that has settled gets an empty plan, and one that waits gets a plan
 //     without writes.
 //
