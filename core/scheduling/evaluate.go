@@ -1,0 +1,32 @@
+package scheduling
+
+import corev1 "k8s.io/api/core/v1"
+
+// Evaluation is how the nodes look to one pod.
+type Evaluation struct {
+	// Scores are the weighted sums of the nodes that can take the pod, by name.
+	Scores map[string]int64
+	// Message says why there are none, in upstream's words.
+	Message string
+}
+
+// Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
+// nothing.
+func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
+	class := newClass(pod)
+	r := &run{cluster: c}
+	b := r.newBoard(class)
+	e := Evaluation{Scores: map[string]int64{}}
+	if !b.full {
+		avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
+		for i, byRoom := range b.byRoom {
+			if byRoom != closed {
+				e.Scores[c.nodes[i].name] = byRoom + b.byObject(i, avoid, prefer)
+			}
+		}
+	}
+	if len(e.Scores) == 0 {
+		e.Message = c.explain(class)
+	}
+	return e
+}

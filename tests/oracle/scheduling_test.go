@@ -1,0 +1,366 @@
+package oracle_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/events"
+	fwk "k8s.io/kube-scheduler/framework"
+	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/latest"
+	"k8s.io/kubernetes/pkg/scheduler/backend/cache"
+	"k8s.io/kubernetes/pkg/scheduler/backend/queue"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
+	"k8s.io/kubernetes/pkg/scheduler/metrics"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+
+	"github.com/zeroplane/zeroplane/core/scheduling"
+)
+
+var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+
+// followed are the plugins of the default profile whose rules core/scheduling has, and those that a
+// framework cannot do without.
+var followed = map[string]bool{
+	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
+	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
+	names.NodeResourcesBalancedAllocation: true, names.DefaultPreemption: true, names.DefaultBinder: true,
+}
+
+// upstream is kube-scheduler's framework over one state of a cluster.
+type upstream struct {
+	framework framework.Framework
+	snapshot  *cache.Snapshot
+	nodes     []*corev1.Node
+}
+
+func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod) *upstream {
+	metrics.Register()
+	config, err := latest.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile := config.Profiles[0]
+	var kept []schedulerconfig.Plugin
+	for _, plugin := range profile.Plugins.MultiPoint.Enabled {
+		if followed[plugin.Name] {
+			kept = append(kept, plugin)
+		}
+	}
+	profile.Plugins.MultiPoint.Enabled = kept
+	client := fake.NewClientset()
+	factory := informers.NewSharedInformerFactory(client, 0)
+	for _, pod := range pending {
+		if err := factory.Core().V1().Pods().Informer().GetStore().Add(pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot := cache.NewSnapshot(assigned, nodes)
+	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
+		frameworkruntime.WithClientSet(client),
+		frameworkruntime.WithInformerFactory(factory),
+		frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
+		frameworkruntime.WithSnapshotSharedLister(snapshot),
+		frameworkruntime.WithMutableSnapshotLister(snapshot),
+		frameworkruntime.WithPodNominator(queue.NewSchedulingQueue(nil, factory)),
+		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
+		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &upstream{f, snapshot, nodes}
+}
+
+// evaluate is schedulePod of pkg/scheduler/schedule_one.go without its sampling: the totals of the
+// nodes that can take the pod, or why there are none.
+func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
+	ctx := t.Context()
+	state := framework.NewCycleState()
+	out := scheduling.Evaluation{Scores: map[string]int64{}}
+	if len(u.nodes) == 0 {
+		out.Message = "no nodes available to schedule pods"
+		return out
+	}
+	failure := &framework.FitError{
+		Pod: pod, NumAllNodes: len(u.nodes),
+		Diagnosis: framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()},
+	}
+	feasible := u.feasible(ctx, t, state, pod, &failure.Diagnosis)
+	if len(feasible) == 0 {
+		_, status := u.framework.RunPostFilterPlugins(ctx, state, pod, failure.Diagnosis.NodeToStatus)
+		failure.Diagnosis.PostFilterMsg = status.Message()
+		if status.IsSuccess() {
+			// Upstream goes on to preempt; core/scheduling stops after the filters' reasons.
+			failure.Diagnosis.PostFilterMsg = ""
+		}
+		out.Message = failure.Error()
+		return out
+	}
+	if status := u.framework.RunPreScorePlugins(ctx, state, pod, feasible); !status.IsSuccess() {
+		t.Fatal(status.AsError())
+	}
+	scores, status := u.framework.RunScorePlugins(ctx, state, pod, feasible)
+	if !status.IsSuccess() {
+		t.Fatal(status.AsError())
+	}
+	for _, score := range scores {
+		out.Scores[score.Name] = score.TotalScore
+	}
+	return out
+}
+
+func (u *upstream) feasible(ctx context.Context, t *rapid.T, state fwk.CycleState, pod *corev1.Pod, diagnosis *framework.Diagnosis) []fwk.NodeInfo {
+	named, status, rejectors := u.framework.RunPreFilterPlugins(ctx, state, pod)
+	if !status.IsSuccess() {
+		diagnosis.NodeToStatus.SetAbsentNodesStatus(status)
+		diagnosis.PreFilterMsg = status.Message()
+		return nil
+	}
+	all, err := u.snapshot.NodeInfos().List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !named.AllNodes() {
+		diagnosis.NodeToStatus.SetAbsentNodesStatus(fwk.NewStatus(fwk.UnschedulableAndUnresolvable,
+			fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", rejectors.UnsortedList())))
+	}
+	var feasible []fwk.NodeInfo
+	for _, info := range all {
+		if !named.AllNodes() && !named.NodeNames.Has(info.Node().Name) {
+			continue
+		}
+		status := u.framework.RunFilterPluginsWithNominatedPods(ctx, state, pod, info)
+		if status.IsSuccess() {
+			feasible = append(feasible, info)
+		} else {
+			diagnosis.NodeToStatus.Set(info.Node().Name, status)
+		}
+	}
+	return feasible
+}
+
+func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, assigned, pending := anyCluster(t, 1)
+		kept := scheduling.NewCluster()
+		for _, node := range nodes {
+			kept.SetNode(node)
+		}
+		for _, pod := range assigned {
+			kept.SetPod(pod)
+		}
+		got := kept.Evaluate(pending[0])
+		want := newUpstream(t, nodes, assigned, pending).evaluate(t, pending[0])
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
+		}
+	})
+}
+
+func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, assigned, pending := anyCluster(t, 8)
+		result := scheduling.Place(scheduling.Input{
+			Nodes: nodes, Pods: append(append([]*corev1.Pod{}, assigned...), pending...), Seed: rapid.Uint64().Draw(t, "seed"), Now: now,
+		})
+		if len(result.Placements)+len(result.Unschedulable) != len(pending) {
+			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
+		}
+		for _, placed := range result.Placements {
+			scores := newUpstream(t, nodes, assigned, pending).evaluate(t, placed.Pod).Scores
+			for name, score := range scores {
+				if score > scores[placed.Node] {
+					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
+				}
+			}
+			if score, feasible := scores[placed.Node]; !feasible || score != placed.Score {
+				t.Fatalf("pod %s went to %s with %d, upstream says %v", placed.Pod.Name, placed.Node, placed.Score, scores)
+			}
+			bound := placed.Pod.DeepCopy()
+			bound.Spec.NodeName = placed.Node
+			assigned = append(assigned, bound)
+		}
+		for _, failed := range result.Unschedulable {
+			want := newUpstream(t, nodes, assigned, pending).evaluate(t, failed.Pod)
+			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
+				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
+			}
+		}
+	})
+}
+
+func describe(pod *corev1.Pod) string {
+	return strings.ReplaceAll(fmt.Sprintf("%+v", pod.Spec), "\n", " ")
+}
+
+// anyCluster has up to six nodes, pods on them, and pods that wait. Nodes are taken by name from a few
+// zones; amounts are small, so that shortages and ties are common.
+func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pending []*corev1.Pod) {
+	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
+		nodes = append(nodes, anyNode(t, fmt.Sprintf("n%d", i)))
+	}
+	if len(nodes) > 0 {
+		for i := range rapid.IntRange(0, 10).Draw(t, "assigned") {
+			pod := anyPod(t, fmt.Sprintf("assigned-%d", i))
+			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
+			if rapid.IntRange(0, 4).Draw(t, "resized") == 0 {
+				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+					Name: "main", Resources: &corev1.ResourceRequirements{Requests: anyRequests(t)}, AllocatedResources: anyRequests(t),
+				}}
+			}
+			assigned = append(assigned, pod)
+		}
+	}
+	for i := range rapid.IntRange(1, waiting).Draw(t, "waiting") {
+		pending = append(pending, anyPod(t, fmt.Sprintf("waiting-%d", i)))
+	}
+	return nodes, assigned, pending
+}
+
+func anyNode(t *rapid.T, name string) *corev1.Node {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+			"zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
+		}},
+		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+			"cpu":               *resource.NewMilliQuantity(int64(rapid.IntRange(0, 8000).Draw(t, "cpu")), resource.DecimalSI),
+			"memory":            *resource.NewQuantity(int64(rapid.IntRange(0, 8<<30).Draw(t, "memory")), resource.BinarySI),
+			"ephemeral-storage": *resource.NewQuantity(int64(rapid.IntRange(0, 10).Draw(t, "storage")), resource.BinarySI),
+			"pods":              *resource.NewQuantity(int64(rapid.IntRange(0, 8).Draw(t, "pods")), resource.DecimalSI),
+			"example.com/gpu":   *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI),
+		}},
+	}
+	node.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
+	for range rapid.IntRange(0, 2).Draw(t, "taints") {
+		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
+			Key: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), Value: rapid.SampledFrom([]string{"", "v"}).Draw(t, "value"),
+			Effect: rapid.SampledFrom([]corev1.TaintEffect{"PreferNoSchedule", "PreferNoSchedule", "NoSchedule", "NoExecute"}).Draw(t, "effect"),
+		})
+	}
+	return node
+}
+
+func anyRequests(t *rapid.T) corev1.ResourceList {
+	requests := corev1.ResourceList{}
+	if rapid.Bool().Draw(t, "asks cpu") {
+		requests["cpu"] = *resource.NewMilliQuantity(int64(rapid.SampledFrom([]int{0, 1, 100, 333, 1000, 3000}).Draw(t, "cpu")), resource.DecimalSI)
+	}
+	if rapid.Bool().Draw(t, "asks memory") {
+		requests["memory"] = *resource.NewQuantity(int64(rapid.SampledFrom([]int{0, 1, 100 << 20, 1 << 30, 3 << 30}).Draw(t, "memory")), resource.BinarySI)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "asks storage") == 0 {
+		requests["ephemeral-storage"] = *resource.NewQuantity(int64(rapid.IntRange(0, 4).Draw(t, "storage")), resource.BinarySI)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "asks gpu") == 0 {
+		requests["example.com/gpu"] = *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI)
+	}
+	return requests
+}
+
+func anyPod(t *rapid.T, name string) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: name, UID: types.UID(name),
+			CreationTimestamp: metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second)),
+		},
+		Spec: corev1.PodSpec{
+			SchedulerName: "default-scheduler", Priority: ptr.To(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
+			Containers: []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "inits") {
+		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
+		if rapid.Bool().Draw(t, "sidecar") {
+			c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+		}
+		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "overhead") == 0 {
+		pod.Spec.Overhead = anyRequests(t)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "pod level") == 0 {
+		requests := anyRequests(t)
+		delete(requests, "ephemeral-storage")
+		delete(requests, "example.com/gpu")
+		pod.Spec.Resources = &corev1.ResourceRequirements{Requests: requests}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "never preempts") == 0 {
+		pod.Spec.PreemptionPolicy = ptr.To(corev1.PreemptNever)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "listens") == 0 {
+		pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{
+			HostPort: int32(rapid.IntRange(0, 2).Draw(t, "port")), //nolint:gosec // at most 2
+			HostIP:   rapid.SampledFrom([]string{"", "0.0.0.0", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"),
+			Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
+		}}
+	}
+	anyTolerations(t, pod)
+	anyAffinity(t, pod)
+	return pod
+}
+
+func anyTolerations(t *rapid.T, pod *corev1.Pod) {
+	for range rapid.IntRange(0, 2).Draw(t, "tolerations") {
+		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
+			Key:      rapid.SampledFrom([]string{"", "a", "b", corev1.TaintNodeUnschedulable}).Draw(t, "key"),
+			Operator: rapid.SampledFrom([]corev1.TolerationOperator{"", "Equal", "Exists"}).Draw(t, "operator"),
+			Value:    rapid.SampledFrom([]string{"", "v"}).Draw(t, "value"),
+			Effect:   rapid.SampledFrom([]corev1.TaintEffect{"", "NoSchedule", "PreferNoSchedule", "NoExecute"}).Draw(t, "effect"),
+		})
+	}
+}
+
+func anyAffinity(t *rapid.T, pod *corev1.Pod) {
+	if rapid.IntRange(0, 4).Draw(t, "selects") == 0 {
+		pod.Spec.NodeSelector = map[string]string{"zone": rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "zone")}
+	}
+	affinity := &corev1.NodeAffinity{}
+	if rapid.IntRange(0, 4).Draw(t, "requires") == 0 {
+		affinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{
+			NodeSelectorTerms: rapid.SliceOfN(rapid.Custom(anyTerm), 1, 2).Draw(t, "terms"),
+		}
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "preferences") {
+		affinity.PreferredDuringSchedulingIgnoredDuringExecution = append(affinity.PreferredDuringSchedulingIgnoredDuringExecution,
+			corev1.PreferredSchedulingTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), Preference: anyTerm(t)}) //nolint:gosec // at most 100
+	}
+	pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: affinity}
+}
+
+func anyTerm(t *rapid.T) corev1.NodeSelectorTerm {
+	var term corev1.NodeSelectorTerm
+	for range rapid.IntRange(0, 2).Draw(t, "expressions") {
+		term.MatchExpressions = append(term.MatchExpressions, rapid.SampledFrom([]corev1.NodeSelectorRequirement{
+			{Key: "zone", Operator: corev1.NodeSelectorOpIn, Values: []string{"x"}},
+			{Key: "zone", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"x"}},
+			{Key: "size", Operator: corev1.NodeSelectorOpGt, Values: []string{"5"}},
+			{Key: "size", Operator: corev1.NodeSelectorOpLt, Values: []string{"10"}},
+			{Key: "none", Operator: corev1.NodeSelectorOpDoesNotExist},
+			{Key: "none", Operator: corev1.NodeSelectorOpExists},
+		}).Draw(t, "expression"))
+	}
+	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "fields") {
+		term.MatchFields = append(term.MatchFields, corev1.NodeSelectorRequirement{
+			Key:      "metadata.name",
+			Operator: rapid.SampledFrom([]corev1.NodeSelectorOperator{corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn}).Draw(t, "operator"),
+			Values:   []string{rapid.SampledFrom([]string{"n0", "n1", "n9"}).Draw(t, "name")},
+		})
+	}
+	return term
+}
