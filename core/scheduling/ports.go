@@ -14,7 +14,8 @@ type hostPort struct {
 	address  string
 }
 
-// portSet counts the pods that hold each host port of a node.
+// portSet counts the pods that hold each host port of a node. Upstream keeps a set, which forgets a port
+// that two pods hold (bound past the scheduler) when the first of them goes.
 //
 // Upstream: HostPortInfo in k8s.io/kube-scheduler/framework/types.go.
 type portSet map[hostPort]int
