@@ -29,15 +29,17 @@ var rules = []rule{
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-xxxxx"},
 	{regexp.MustCompile(`\b(10|127|192)\.\d+\.\d+\.\d+\b`), "IP"},
 	{regexp.MustCompile(`(?i)("?resourceVersion"?: )"\d+"`), `$1"N"`},
-	// Ages in tables and events: 5s, 2m3s.
-	{regexp.MustCompile(`(\s)(\d+[hm])?\d+[smh](\s|$|\))`), "${1}AGE$3"},
+	{regexp.MustCompile(`in record \(\d+\)`), "in record (N)"},
+	// Ages stand in columns: 5s, 2m3s.
+	{regexp.MustCompile(`(?m)(\S {2,})(\d+[hm])?\d+[smh]( {2,}|$)`), "${1}AGE$3"},
 	// Columns are as wide as the widest value; indentation is kept.
 	{regexp.MustCompile(`(\S)[ \t]{2,}`), "$1  "},
 	{regexp.MustCompile(`[ \t]+\n`), "\n"},
 }
 
-// newNormalizer knows the server's address, the scenario's folder, and the nodes, which it numbers by name.
-func newNormalizer(server, dir string, nodes []string) *normalizer {
+// newNormalizer knows the server's address, the scenario's folder, and the nodes, which it numbers by name,
+// or calls all the same when it is chance which of them is named.
+func newNormalizer(server, dir string, nodes []string, numbered bool) *normalizer {
 	sort.Slice(nodes, func(i, j int) bool {
 		if len(nodes[i]) != len(nodes[j]) {
 			return len(nodes[i]) < len(nodes[j])
@@ -50,7 +52,11 @@ func newNormalizer(server, dir string, nodes []string) *normalizer {
 	pairs := []string{server, "SERVER", host, "HOST", dir, "DIR"}
 	// Longest first, so that node-1 does not take a part of node-10.
 	for i := len(nodes) - 1; i >= 0; i-- {
-		pairs = append(pairs, nodes[i], fmt.Sprintf("NODE%d", i))
+		name := "NODE"
+		if numbered {
+			name = fmt.Sprintf("NODE%d", i)
+		}
+		pairs = append(pairs, nodes[i], name)
 	}
 	return &normalizer{nodes: nodes, replacer: strings.NewReplacer(pairs...)}
 }

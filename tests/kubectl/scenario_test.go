@@ -24,12 +24,12 @@ const (
 	// commandTimeout ends a command that hangs.
 	commandTimeout = 60 * time.Second
 	// eventuallyTimeout is what a cluster has to come to the state that a step waits for.
-	eventuallyTimeout = 30 * time.Second
+	eventuallyTimeout = 40 * time.Second
 	// eventuallyInterval is the pause between two looks.
 	eventuallyInterval = 100 * time.Millisecond
 	// settleTime is how long an output must stay the same to be written down by -rewrite when it is not
 	// the expected one.
-	settleTime = 3 * time.Second
+	settleTime = 8 * time.Second
 )
 
 // scenario is one file being run in a namespace of its own, named after the file.
@@ -43,14 +43,19 @@ type scenario struct {
 }
 
 func runScenario(t *testing.T, path string) {
-	s := newScenario(t, strings.TrimSuffix(filepath.Base(path), ".txt"))
+	// Alone, a scenario can know where pods go.
+	alone := filepath.Base(filepath.Dir(path)) == "alone"
+	s := newScenario(t, strings.TrimSuffix(filepath.Base(path), ".txt"), alone)
 	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
 		case "run":
 			return s.bash(t, d.Input)
 		case "eventually":
-			return s.eventually(t, d)
+			return eventually(d, func() string { return s.bash(t, d.Input) })
 		case "http":
+			if d.HasArg("eventually") {
+				return eventually(d, func() string { return s.http(t, d) })
+			}
 			return s.http(t, d)
 		default:
 			d.Fatalf(t, "unknown command %q", d.Cmd)
@@ -60,7 +65,7 @@ func runScenario(t *testing.T, path string) {
 }
 
 // newScenario makes the namespace, and a kubeconfig that points at it.
-func newScenario(t *testing.T, name string) *scenario {
+func newScenario(t *testing.T, name string, alone bool) *scenario {
 	t.Helper()
 	dir := t.TempDir()
 	s := &scenario{namespace: name, dir: dir, kubeconfig: filepath.Join(dir, ".kubeconfig")}
@@ -90,7 +95,7 @@ func newScenario(t *testing.T, name string) *scenario {
 	for i := range list.Items {
 		names = append(names, list.Items[i].Name)
 	}
-	s.normalize = newNormalizer(s.config.Host, dir, names)
+	s.normalize = newNormalizer(s.config.Host, dir, names, alone)
 	s.environ = s.environment(t, s.normalize.nodes)
 	if output := s.bash(t, "kubectl create namespace $NS >/dev/null"); output != "" {
 		t.Fatal(output)
@@ -162,16 +167,15 @@ func endLine(b *strings.Builder) {
 	}
 }
 
-// eventually repeats commands until their output is the expected one, and gives the last output when it is
-// not in time. With -rewrite it also ends when an unexpected output has settled.
-func (s *scenario) eventually(t *testing.T, d *datadriven.TestData) string {
-	t.Helper()
+// eventually looks until the output is the expected one, and gives the last output when it is not in time.
+// With -rewrite it also ends when an unexpected output has settled.
+func eventually(d *datadriven.TestData, look func() string) string {
 	ticker := time.NewTicker(eventuallyInterval)
 	defer ticker.Stop()
 	start := time.Now()
 	last, since := "", start
 	for {
-		output := s.bash(t, d.Input)
+		output := look()
 		if output != last {
 			last, since = output, time.Now()
 		}
