@@ -41,11 +41,9 @@ func owner(name string) metav1.OwnerReference {
 
 func blockingOwner(name string) metav1.OwnerReference {
 	ref := owner(name)
-	ref.BlockOwnerDeletion = ptr(true)
+	ref.BlockOwnerDeletion = new(true)
 	return ref
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func ownedBy(refs ...metav1.OwnerReference) option {
 	return func(obj *Object) { obj.OwnerReferences = append(obj.OwnerReferences, refs...) }
@@ -55,7 +53,7 @@ func finalizers(names ...string) option {
 	return func(obj *Object) { obj.Finalizers = append(obj.Finalizers, names...) }
 }
 
-func deleting(obj *Object) { obj.DeletionTimestamp = ptr(metav1.NewTime(noon)) }
+func deleting(obj *Object) { obj.DeletionTimestamp = new(metav1.NewTime(noon)) }
 
 func foreground(obj *Object) {
 	deleting(obj)
@@ -122,6 +120,6 @@ func namespace(options ...func(*corev1.Namespace)) *corev1.Namespace {
 }
 
 func terminating(ns *corev1.Namespace) {
-	ns.DeletionTimestamp = ptr(metav1.NewTime(noon))
+	ns.DeletionTimestamp = new(metav1.NewTime(noon))
 	ns.Status.Phase = corev1.NamespaceTerminating
 }

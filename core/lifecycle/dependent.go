@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -160,9 +161,7 @@ func withOwner(n Node, owner Object, found *Object) Node {
 		state.Scope = NamespaceScoped
 	}
 	resolved := make(Owners, len(n.Owners)+1)
-	for at, other := range n.Owners {
-		resolved[at] = other
-	}
+	maps.Copy(resolved, n.Owners)
 	for _, ref := range n.OwnerReferences {
 		if isAt(ref, n.Ref.Namespace, owner) {
 			resolved[CoordinatesOf(ref)] = state

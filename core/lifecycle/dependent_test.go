@@ -135,7 +135,7 @@ func TestDependent(t *testing.T) {
 			node: Node{
 				Object: object("a", ownedBy(owner("o"), owner("gone"))),
 				Owners: owners(map[string]OwnerState{
-					"o":    {Resource: plan.Nodes, Scope: ClusterScoped, Found: ptr(object("o", func(o *Object) { o.Ref.Namespace = "" }))},
+					"o":    {Resource: plan.Nodes, Scope: ClusterScoped, Found: new(object("o", func(o *Object) { o.Ref.Namespace = "" }))},
 					"gone": {Resource: plan.Nodes, Scope: ClusterScoped},
 				}),
 			},

@@ -23,11 +23,11 @@ func left(resource schema.GroupVersionResource, name string, options ...func(*Re
 
 // running is a pod on a node with a grace of 30 seconds.
 func running(r *Remaining) {
-	r.Pod = &RemainingPod{Phase: corev1.PodRunning, NodeName: "node", TerminationGracePeriodSeconds: ptr(int64(30))}
+	r.Pod = &RemainingPod{Phase: corev1.PodRunning, NodeName: "node", TerminationGracePeriodSeconds: new(int64(30))}
 }
 
 func unbound(r *Remaining) {
-	r.Pod = &RemainingPod{Phase: corev1.PodPending, TerminationGracePeriodSeconds: ptr(int64(30))}
+	r.Pod = &RemainingPod{Phase: corev1.PodPending, TerminationGracePeriodSeconds: new(int64(30))}
 }
 
 func completed(r *Remaining) {
@@ -35,7 +35,7 @@ func completed(r *Remaining) {
 	r.Pod.Phase = corev1.PodSucceeded
 }
 
-func onItsWay(r *Remaining) { r.DeletionTimestamp = ptr(metav1.NewTime(noon)) }
+func onItsWay(r *Remaining) { r.DeletionTimestamp = new(metav1.NewTime(noon)) }
 
 func held(names ...string) func(*Remaining) {
 	return func(r *Remaining) { r.Finalizers = names }
@@ -44,7 +44,7 @@ func held(names ...string) func(*Remaining) {
 func removal(resource schema.GroupVersionResource, name string) plan.Write {
 	return plan.Write{
 		Verb: plan.Delete, Resource: resource, Namespace: "ns", Name: name, UID: uidOf(name),
-		Propagation: ptr(metav1.DeletePropagationBackground), Reason: "its namespace is deleted",
+		Propagation: new(metav1.DeletePropagationBackground), Reason: "its namespace is deleted",
 	}
 }
 
@@ -108,7 +108,7 @@ func TestDeleteNamespace(t *testing.T) {
 	}
 	fine := conditions(noon, nil)
 	deletedAt := func(at time.Time) func(*corev1.Namespace) {
-		return func(ns *corev1.Namespace) { ns.DeletionTimestamp = ptr(metav1.NewTime(at)) }
+		return func(ns *corev1.Namespace) { ns.DeletionTimestamp = new(metav1.NewTime(at)) }
 	}
 	for claim, tc := range map[string]struct {
 		namespace *corev1.Namespace

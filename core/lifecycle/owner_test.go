@@ -122,55 +122,55 @@ func TestAffects(t *testing.T) {
 		want          Affected
 	}{
 		"no change calls for nothing":       {},
-		"a new object without owners stays": {after: ptr(object("a"))},
+		"a new object without owners stays": {after: new(object("a"))},
 		"a new object with owners is decided": {
-			after: ptr(object("a", ownedBy(owner("o")))),
+			after: new(object("a", ownedBy(owner("o")))),
 			want:  Affected{Dependent: true},
 		},
 		"an object first seen while it waits is decided as an owner": {
-			after: ptr(object("a", orphaning)),
+			after: new(object("a", orphaning)),
 			want:  Affected{Owner: true},
 		},
 		"a change of something else calls for nothing": {
-			before: ptr(object("a", ownedBy(blockingOwner("o")))),
-			after:  ptr(object("a", ownedBy(blockingOwner("o")), finalizers("example.com/x"))),
+			before: new(object("a", ownedBy(blockingOwner("o")))),
+			after:  new(object("a", ownedBy(blockingOwner("o")), finalizers("example.com/x"))),
 		},
 		"a new reference has the object decided": {
-			before: ptr(object("a", ownedBy(owner("o")))),
-			after:  ptr(object("a", ownedBy(owner("o"), owner("p")))),
+			before: new(object("a", ownedBy(owner("o")))),
+			after:  new(object("a", ownedBy(owner("o"), owner("p")))),
 			want:   Affected{Dependent: true},
 		},
 		"the last reference removed has its owner decided": {
-			before: ptr(object("a", ownedBy(owner("o")))),
-			after:  ptr(object("a")),
+			before: new(object("a", ownedBy(owner("o")))),
+			after:  new(object("a")),
 			want:   Affected{Owners: []metav1.OwnerReference{owner("o")}},
 		},
 		"one of several references removed has both decided": {
-			before: ptr(object("a", ownedBy(owner("o"), owner("p")))),
-			after:  ptr(object("a", ownedBy(owner("p")))),
+			before: new(object("a", ownedBy(owner("o"), owner("p")))),
+			after:  new(object("a", ownedBy(owner("p")))),
 			want:   Affected{Dependent: true, Owners: []metav1.OwnerReference{owner("o")}},
 		},
 		"a reference that no longer blocks has both decided": {
-			before: ptr(object("a", ownedBy(blockingOwner("o")))),
-			after:  ptr(object("a", ownedBy(owner("o")))),
+			before: new(object("a", ownedBy(blockingOwner("o")))),
+			after:  new(object("a", ownedBy(owner("o")))),
 			want:   Affected{Dependent: true, Owners: []metav1.OwnerReference{blockingOwner("o")}},
 		},
 		"a foreground deletion that starts has the object decided as an owner": {
-			before: ptr(object("a")),
-			after:  ptr(object("a", foreground)),
+			before: new(object("a")),
+			after:  new(object("a", foreground)),
 			want:   Affected{Owner: true},
 		},
 		"a foreground deletion that goes on calls for nothing": {
-			before: ptr(object("a", foreground)),
-			after:  ptr(object("a", foreground)),
+			before: new(object("a", foreground)),
+			after:  new(object("a", foreground)),
 		},
 		"an object that is gone has its dependents and its owners decided": {
-			before: ptr(object("a", ownedBy(owner("o")))),
+			before: new(object("a", ownedBy(owner("o")))),
 			want:   Affected{Gone: true, Owners: []metav1.OwnerReference{owner("o")}},
 		},
 		"an object made anew under the name of another is both": {
-			before: ptr(object("a", ownedBy(owner("o")))),
-			after:  ptr(object("a", ownedBy(owner("p")), func(o *Object) { o.Ref.UID = "newer" })),
+			before: new(object("a", ownedBy(owner("o")))),
+			after:  new(object("a", ownedBy(owner("p")), func(o *Object) { o.Ref.UID = "newer" })),
 			want:   Affected{Dependent: true, Gone: true, Owners: []metav1.OwnerReference{owner("o")}},
 		},
 	} {

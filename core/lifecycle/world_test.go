@@ -154,13 +154,14 @@ func (w *world) apply(p plan.Plan) {
 // remove is the server's DELETE.
 func (w *world) remove(obj Object, policy metav1.DeletionPropagation) {
 	after := obj
-	after.DeletionTimestamp = ptr(metav1.NewTime(noon))
+	after.DeletionTimestamp = new(metav1.NewTime(noon))
 	after.Finalizers = Remaining{Finalizers: obj.Finalizers}.ownFinalizers()
 	switch policy {
 	case metav1.DeletePropagationForeground:
 		after.Finalizers = append(after.Finalizers, metav1.FinalizerDeleteDependents)
 	case metav1.DeletePropagationOrphan:
 		after.Finalizers = append(after.Finalizers, metav1.FinalizerOrphanDependents)
+	case metav1.DeletePropagationBackground:
 	}
 	w.change(&obj, &after)
 }
@@ -242,7 +243,7 @@ func drawObject(t *rapid.T, shapes []Object, i, limit int) Object {
 		for _, to := range rapid.SliceOfNDistinct(rapid.IntRange(0, limit-1), 0, 3, rapid.ID[int]).Draw(t, "owners") {
 			obj.OwnerReferences = append(obj.OwnerReferences, metav1.OwnerReference{
 				APIVersion: shapes[to].APIVersion, Kind: shapes[to].Kind, Name: shapes[to].Ref.Name, UID: shapes[to].Ref.UID,
-				BlockOwnerDeletion: ptr(rapid.Bool().Draw(t, "blocks")),
+				BlockOwnerDeletion: new(rapid.Bool().Draw(t, "blocks")),
 			})
 		}
 	}

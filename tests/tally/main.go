@@ -46,18 +46,18 @@ func read(in io.Reader, out io.Writer) (counts, error) {
 	lines := bufio.NewReader(in)
 	for {
 		text, err := lines.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return counts{}, err
-		}
 		var e event
-		if jsonErr := json.Unmarshal(text, &e); jsonErr == nil {
+		if json.Unmarshal(text, &e) == nil {
 			t.add(e)
 		} else if len(text) > 0 {
 			fmt.Fprintf(out, "%s", text)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
 			t.finish()
 			return t.total, nil
+		case err != nil:
+			return counts{}, err
 		}
 	}
 }

@@ -34,7 +34,8 @@ type tally struct {
 	out      io.Writer
 	total    counts
 	packages map[string]*testedPackage
-	builds   map[string]*strings.Builder
+	// builds is what the compiler said of each package, by import path.
+	builds map[string]string
 }
 
 // testedPackage is what is known of a package whose tests run.
@@ -48,16 +49,13 @@ type testedPackage struct {
 type line struct{ test, text string }
 
 func newTally(out io.Writer) *tally {
-	return &tally{out: out, packages: map[string]*testedPackage{}, builds: map[string]*strings.Builder{}}
+	return &tally{out: out, packages: map[string]*testedPackage{}, builds: map[string]string{}}
 }
 
 // add takes the next event.
 func (t *tally) add(e event) {
 	if e.Action == "build-output" {
-		if t.builds[e.ImportPath] == nil {
-			t.builds[e.ImportPath] = &strings.Builder{}
-		}
-		t.builds[e.ImportPath].WriteString(e.Output)
+		t.builds[e.ImportPath] += e.Output
 		return
 	}
 	if e.Package == "" {
@@ -97,10 +95,7 @@ func (t *tally) end(e event, p *testedPackage) {
 	switch {
 	case e.Action == "fail":
 		fmt.Fprintf(t.out, "FAIL %s (%v, %v)\n", e.Package, c, took)
-		if build := t.builds[e.FailedBuild]; build != nil {
-			fmt.Fprint(t.out, build)
-		}
-		fmt.Fprint(t.out, p.failures())
+		fmt.Fprint(t.out, t.builds[e.FailedBuild], p.failures())
 	case len(p.results) > 0:
 		fmt.Fprintf(t.out, "ok   %s (%v, %v)\n", e.Package, c, took)
 	}
