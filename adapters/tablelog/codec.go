@@ -24,7 +24,7 @@ func (t Type) String() string {
 	return [...]string{"", "created", "updated", "deleted"}[t]
 }
 
-// record is what a log row holds, and what an object row holds with Type and WriteID left out.
+// record is what a log row holds, and what the row of its object holds, too.
 type record struct {
 	typ Type
 	// writeID names the commit, so that a writer whose reply was lost recognises its own rows.
@@ -33,6 +33,8 @@ type record struct {
 	// prev is the revision of the object's change before, 0 for none. A log row without its
 	// predecessor's number could not serve filtered watches after a restart.
 	prev uint64
+	// prevParts is the number of value rows of that change, so that compaction need not look it up.
+	prevParts int
 	// created is the revision of the object's creation.
 	created uint64
 	// expires is a Unix time in seconds after which the object is not there, 0 for never.
@@ -54,6 +56,7 @@ func (r record) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, r.writeID)
 	b = binary.AppendUvarint(b, r.rev)
 	b = binary.AppendUvarint(b, r.prev)
+	b = binary.AppendUvarint(b, uint64(r.prevParts)) //nolint:gosec // a count
 	b = binary.AppendUvarint(b, r.created)
 	b = binary.AppendVarint(b, r.expires)
 	b = appendString(b, r.key)
@@ -80,15 +83,16 @@ func decodeRecord(b []byte) (record, error) {
 	r.writeID = d.fixed64()
 	r.rev = d.uvarint()
 	r.prev = d.uvarint()
+	r.prevParts = d.parts()
 	r.created = d.uvarint()
 	r.expires = d.varint()
 	r.key = d.string()
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		r.owners = append(r.owners, d.string())
 	}
-	r.parts = int(d.uvarint()) //nolint:gosec // a corrupt count is caught when its rows are not found
+	r.parts = d.parts()
 	r.value = d.b
-	if d.err == nil && (r.typ > Deleted || r.rev == 0 || r.key == "") {
+	if d.err == nil && (r.typ == 0 || r.typ > Deleted || r.rev == 0 || r.key == "") {
 		d.err = table.ErrCorrupt
 	}
 	return r, d.err
@@ -122,6 +126,16 @@ func (d *decoder) fixed64() uint64 {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
+}
+
+// parts reads a number of value rows.
+func (d *decoder) parts() int {
+	n := d.uvarint()
+	if n > table.MaxOps {
+		d.err = fmt.Errorf("%w: value of %d parts", table.ErrCorrupt, n)
+		return 0
+	}
+	return int(n)
 }
 
 func (d *decoder) uvarint() uint64 {

@@ -45,29 +45,88 @@ func (s *submission) finish(err error) {
 	close(s.done)
 }
 
-// size is the number of rows and of value bytes that the submission adds to a transaction.
-func (s *submission) size() (rows, bytes int) {
-	for _, c := range s.changes {
-		rows += 2
-		if len(c.Value) > maxInlineValue {
-			rows += (len(c.Value) + table.MaxRowBytes - 1) / table.MaxRowBytes
-			bytes += len(c.Value)
-		} else {
-			bytes += 2 * len(c.Value)
-		}
-		bytes += 4 * len(c.Key)
+// size is the number of rows and of value bytes that changes add to a transaction.
+func size(changes []Change) (rows, bytes int) {
+	for _, c := range changes {
+		r, b := c.size()
+		rows, bytes = rows+r, bytes+b
 	}
 	return rows, bytes
+}
+
+// size is that of one change: its log row, its object row, and the rows of a large value.
+func (c Change) size() (rows, bytes int) {
+	const fields = 64 // what a record holds beside its strings, at most
+	record := fields + len(c.Key)
+	for _, o := range c.Owners {
+		record += len(o) + 2
+	}
+	parts := valueParts(len(c.Value))
+	if parts == 0 {
+		record += len(c.Value)
+	} else {
+		bytes = len(c.Value)
+	}
+	return 2 + parts, bytes + 2*record
+}
+
+// valueParts is the number of value rows of a value, 0 if it stands in its object and log row.
+func valueParts(bytes int) int {
+	if bytes <= maxInlineValue {
+		return 0
+	}
+	return (bytes + table.MaxRowBytes - 1) / table.MaxRowBytes
+}
+
+// Split cuts changes, in their order, into as few pieces as fit in a transaction each.
+func Split(changes []Change) [][]Change {
+	var out [][]Change
+	start, rows, bytes := 0, 0, 0
+	for i, c := range changes {
+		r, b := c.size()
+		if i > start && (rows+r > table.MaxOps || bytes+b > maxBatchBytes) {
+			out = append(out, changes[start:i])
+			start, rows, bytes = i, 0, 0
+		}
+		rows, bytes = rows+r, bytes+b
+	}
+	if start < len(changes) {
+		out = append(out, changes[start:])
+	}
+	return out
+}
+
+// valid returns why changes cannot be committed whatever the state: others share their transaction,
+// so what the table would refuse must not get that far.
+func valid(changes []Change) error {
+	if rows, bytes := size(changes); rows > table.MaxOps || bytes > maxBatchBytes {
+		return fmt.Errorf("%w: %d rows and %d bytes", ErrTooLarge, rows, bytes)
+	}
+	for i, c := range changes {
+		if c.Key == "" {
+			return fmt.Errorf("%w: change without a key", table.ErrInvalid)
+		}
+		if c.Delete && c.Expect == 0 {
+			return fmt.Errorf("%w: %q is deleted and expected not to exist", table.ErrInvalid, c.Key)
+		}
+		for _, before := range changes[:i] {
+			if before.Key == c.Key {
+				return fmt.Errorf("%w: %q is changed twice in a transaction", table.ErrInvalid, c.Key)
+			}
+		}
+	}
+	return nil
 }
 
 // Commit makes the changes of one caller durable in one transaction, and returns the entries they
 // made, in order, nil for deletions, and the revision of the last. It shares its transaction with
 // whoever commits at the same time. It fails with a *ConflictError, with ErrReadSetMoved, or with
-// ErrTooLarge; nothing was written then.
+// ErrTooLarge; nothing was written then. After any other error the outcome is unknown. Without
+// changes it only checks the guard. Guard.Conflicts must not call the log.
 func (l *Log) Commit(ctx context.Context, changes []Change, guard *Guard) ([]*Entry, uint64, error) {
 	s := &submission{changes: changes, guard: guard, done: make(chan struct{})}
-	if rows, bytes := s.size(); rows > table.MaxOps || bytes > maxBatchBytes {
-		return nil, 0, fmt.Errorf("%w: %d rows and %d bytes", ErrTooLarge, rows, bytes)
+	if err := valid(changes); err != nil {
+		return nil, 0, err
 	}
 	l.queueMu.Lock()
 	l.queue = append(l.queue, s)
@@ -112,7 +171,8 @@ func (l *Log) round(ctx context.Context) {
 		if err = l.transact(ctx, s, taken); err == nil {
 			return
 		}
-		if !errors.Is(err, table.ErrExists) || l.opts.SoleWriter {
+		var conflict *table.ConflictError
+		if !errors.As(err, &conflict) {
 			break
 		}
 		pause(ctx, attempt)
@@ -140,7 +200,7 @@ func (l *Log) take() []*submission {
 	keys := map[string]bool{}
 	rows, bytes, n := 0, 0, 0
 	for _, s := range l.queue {
-		r, b := s.size()
+		r, b := size(s.changes)
 		if n > 0 && (rows+r > table.MaxOps || bytes+b > maxBatchBytes) {
 			break
 		}
@@ -172,6 +232,11 @@ func (l *Log) settle(ctx context.Context, s *State, taken []*submission) []*subm
 			sub.finish(err)
 			continue
 		}
+		if len(sub.changes) == 0 {
+			sub.rev = s.Rev
+			sub.finish(nil)
+			continue
+		}
 		kept = append(kept, sub)
 		before = append(before, preview(s, sub)...)
 	}
@@ -189,8 +254,11 @@ func (l *Log) check(ctx context.Context, s *State, sub *submission, before []Eve
 		return nil
 	}
 	events, err := l.eventsBetween(ctx, sub.guard.Since, s.Rev)
+	if errors.Is(err, ErrCompacted) {
+		return fmt.Errorf("%w, or may have: %w", ErrReadSetMoved, err)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrReadSetMoved, err)
+		return err
 	}
 	for _, list := range [][]Event{events, before} {
 		for _, ev := range list {
@@ -242,6 +310,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		}
 	}
 	if err := l.store.Commit(ctx, l.partition, ops); err != nil && !l.landed(ctx, s.Rev+1, id) {
+		l.doubt.Store(true)
 		return err
 	}
 	l.publish(next, events)
@@ -256,9 +325,6 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 
 // landed reports whether a commit that seemed to fail was ours and did not: its reply was lost.
 func (l *Log) landed(ctx context.Context, rev, id uint64) bool {
-	if l.opts.SoleWriter {
-		return false
-	}
 	row, err := l.store.Get(ctx, l.partition, logKey(rev))
 	if err != nil {
 		return false
@@ -290,7 +356,7 @@ func (l *Log) apply(s *State, c Change) Event {
 func rows(ev Event, id uint64) []table.Op {
 	r := record{typ: ev.Type, writeID: id, rev: ev.Rev, key: ev.Key}
 	if ev.Prev != nil {
-		r.prev, r.created = ev.Prev.Rev, ev.Prev.Created
+		r.prev, r.created, r.prevParts = ev.Prev.Rev, ev.Prev.Created, valueParts(len(ev.Prev.Value))
 	}
 	if ev.Type == Deleted {
 		return []table.Op{
@@ -300,7 +366,7 @@ func rows(ev Event, id uint64) []table.Op {
 	}
 	r.created, r.expires, r.owners, r.value = ev.Entry.Created, ev.Entry.Expires, ev.Entry.Owners, ev.Entry.Value
 	var ops []table.Op
-	if len(r.value) > maxInlineValue {
+	if valueParts(len(r.value)) > 0 {
 		for rest := r.value; len(rest) > 0; r.parts++ {
 			n := min(len(rest), table.MaxRowBytes)
 			ops = append(ops, table.Op{Kind: table.Put, Key: valueKey(ev.Rev, r.parts), Value: rest[:n]})

@@ -11,7 +11,10 @@ func (l *Log) oldestRecent() uint64 {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	if len(l.recent) == 0 {
-		return l.state.Load().Rev
+		if s := l.state.Load(); s != nil {
+			return s.Rev
+		}
+		return 0
 	}
 	return l.recent[0].Rev - 1
 }
@@ -52,6 +55,9 @@ func (l *Log) EventsSince(ctx context.Context, since uint64) ([]Event, *State, e
 	if err != nil {
 		return nil, nil, err
 	}
+	if since+1 < l.floor.Load() {
+		return nil, s, fmt.Errorf("revision %d: %w", since, ErrCompacted)
+	}
 	events, err := l.eventsBetween(ctx, since, s.Rev)
 	return events, s, err
 }
@@ -63,7 +69,7 @@ func (l *Log) replay(ctx context.Context, since, to uint64) ([]Event, error) {
 		return nil, err
 	}
 	if uint64(len(records)) != to-since {
-		return nil, ErrCompacted
+		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
 	made := map[uint64]*Entry{}
 	events := make([]Event, 0, len(records))
@@ -94,7 +100,7 @@ func (l *Log) entryAt(ctx context.Context, rev uint64) (*Entry, error) {
 		return nil, err
 	}
 	if len(records) == 0 {
-		return nil, ErrCompacted
+		return nil, fmt.Errorf("revision %d: %w", rev, ErrCompacted)
 	}
 	return l.materialize(ctx, records[0])
 }
@@ -112,15 +118,14 @@ func (l *Log) At(ctx context.Context, rev uint64) (*State, error) {
 	if rev > s.Rev {
 		return nil, fmt.Errorf("revision %d: %w", rev, ErrFuture)
 	}
+	if rev < l.floor.Load() {
+		return nil, fmt.Errorf("revision %d: %w", rev, ErrCompacted)
+	}
 	events, err := l.eventsBetween(ctx, rev, s.Rev)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.acquire(ctx); err != nil {
-		return nil, err
-	}
-	past := s.clone() // cloning writes to the tree it clones, so it is done by the one who leads
-	l.release()
+	past := s.clone()
 	for i := len(events) - 1; i >= 0; i-- {
 		if prev := events[i].Prev; prev != nil {
 			past.set(prev)

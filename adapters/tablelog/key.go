@@ -14,19 +14,29 @@ const (
 	logClass    = "l-"
 	objectClass = "o-"
 	valueClass  = "v-"
+	// floorKey is the one row of its kind: what compaction has left.
+	floorKey = "m-floor"
 	// classEnd sorts after every name of a class: '.' follows '-'.
 	logEnd    = "l."
 	objectEnd = "o."
-	valueEnd  = "v."
 )
+
+// firstRevision is that of an empty log; the first change has the one after it.
+const firstRevision = 1
 
 // maxEscaped bounds an escaped name: what a row key may hold, less its class.
 const maxEscaped = table.MaxKeyBytes - len(objectClass)
 
 // logKey is the row key of a revision. Revisions are complemented so that the newest sorts first
 // and the head of the log is one row away.
-func logKey(rev uint64) string {
-	return fmt.Sprintf("%s%016x", logClass, ^rev)
+func logKey(rev uint64) string { return string(appendHex([]byte(logClass), ^rev)) }
+
+func appendHex(b []byte, v uint64) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, digits[v>>shift&0xf])
+	}
+	return b
 }
 
 // valueKey is the row key of a part of a value that is too large to stand in its log row.

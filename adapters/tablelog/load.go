@@ -2,14 +2,22 @@ package tablelog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 // load makes the state from nothing: the head of the log, a scan of the object rows, and then the
-// log after that head, since pages of a scan are not one snapshot. The caller leads.
+// log after that head, since pages of a scan are not one snapshot. It fails with ErrCompacted when
+// compaction overtook the scan. The caller leads.
+//
+// The changes of that tail are not kept as events: an object row may be newer than the log row that
+// is applied to it, so that what stood before a change is not known.
 func (l *Log) load(ctx context.Context) (*State, error) {
+	if _, err := l.readFloor(ctx); err != nil {
+		return nil, err
+	}
 	head, err := l.head(ctx)
 	if err != nil {
 		return nil, err
@@ -31,17 +39,22 @@ func (l *Log) load(ctx context.Context) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading partition %q: %w", l.partition, err)
 	}
-	if l.opts.SoleWriter {
-		l.publish(s, nil)
-		return s, nil
+	records, err := l.since(ctx, s.Rev)
+	if err != nil {
+		return nil, err
 	}
-	return l.tail(ctx, s)
+	for _, r := range records {
+		if _, err := l.applyRecord(ctx, s, r); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // head returns the newest revision, 1 for an empty log.
 func (l *Log) head(ctx context.Context) (uint64, error) {
 	q := table.Query{From: logClass, To: logEnd, Limit: 1}
-	head := uint64(1)
+	head := uint64(firstRevision)
 	var broken error
 	err := table.All(ctx, l.store, l.partition, q, func(row table.Row) bool {
 		var r record
@@ -68,11 +81,15 @@ func (l *Log) entry(ctx context.Context, row table.Row) (*Entry, error) {
 	return l.materialize(ctx, r)
 }
 
-// materialize makes the entry that a record describes, fetching a value that stands in rows of its own.
+// materialize makes the entry that a record describes, fetching a value that stands in rows of its
+// own. It fails with ErrCompacted when those are gone: the record was read before they went.
 func (l *Log) materialize(ctx context.Context, r record) (*Entry, error) {
 	e := &Entry{Key: r.key, Rev: r.rev, Created: r.created, Expires: r.expires, Owners: r.owners, Value: r.value}
 	for part := range r.parts {
 		row, err := l.store.Get(ctx, l.partition, valueKey(r.rev, part))
+		if errors.Is(err, table.ErrNotFound) {
+			err = fmt.Errorf("%w: %w", ErrCompacted, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("part %d of the value of %q at revision %d: %w", part, r.key, r.rev, err)
 		}

@@ -25,6 +25,11 @@ const (
 	recentEvents = 4096
 	// maxQueuedEvents of a watch whose reader is slow; more ends the watch, and its client resumes.
 	maxQueuedEvents = 20000
+	// maxReplay is the number of log rows that are read to make up for a revision of the past; what
+	// is further behind begins again from the object rows. No watch could queue more.
+	maxReplay = maxQueuedEvents
+	// maxLoads in one refresh: a load that compaction overtakes is begun again.
+	maxLoads = 3
 	// maxAttempts of a transaction that loses its revision to another instance.
 	maxAttempts = 32
 	// commitTimeout bounds a transaction once it has left: its callers may have gone.
@@ -79,15 +84,21 @@ type Log struct {
 	// lead is held by the one who commits, tails or loads.
 	lead  chan struct{}
 	state atomic.Pointer[State]
+	// doubt is set when a commit of a sole writer failed: the log may hold more than the state does.
+	doubt atomic.Bool
+	// looks counts the looks at the log that began, and looked is the last that ended well, so that
+	// those who waited for the lead share a look that began after they came.
+	looks, looked atomic.Uint64
+	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
+	floor atomic.Uint64
 
 	queueMu sync.Mutex
 	queue   []*submission
 
 	// watchMu guards what follows, and is held while a state and its events are published.
-	watchMu   sync.Mutex
-	recent    []Event
-	compacted uint64
-	subs      map[*Subscription]struct{}
+	watchMu sync.Mutex
+	recent  []Event
+	subs    map[*Subscription]struct{}
 }
 
 // New returns the log of a partition. Nothing is read until it is asked for.
@@ -98,6 +109,7 @@ func New(store table.Store, partition string, opts Options) *Log {
 		subs: map[*Subscription]struct{}{},
 	}
 	l.writeID.Store(rand.Uint64()) //nolint:gosec // tells commits apart, is no secret
+	l.floor.Store(firstRevision)
 	return l
 }
 
@@ -117,15 +129,22 @@ func (l *Log) release() { <-l.lead }
 
 // Current returns a state that holds every change committed before the call.
 func (l *Log) Current(ctx context.Context) (*State, error) {
-	if s := l.state.Load(); s != nil && l.opts.SoleWriter {
+	if s := l.state.Load(); s != nil && l.trusted() {
 		return s, nil
 	}
+	before := l.looks.Load()
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer l.release()
+	if l.looked.Load() > before {
+		return l.state.Load(), nil
+	}
 	return l.refresh(ctx)
 }
+
+// trusted reports whether the state in memory is current without a look at the log.
+func (l *Log) trusted() bool { return l.opts.SoleWriter && !l.doubt.Load() }
 
 // Known returns the state as this instance last saw it, loading it if it never did.
 func (l *Log) Known(ctx context.Context) (*State, error) {
@@ -138,13 +157,46 @@ func (l *Log) Known(ctx context.Context) (*State, error) {
 // refresh makes the state current. The caller leads.
 func (l *Log) refresh(ctx context.Context) (*State, error) {
 	s := l.state.Load()
-	if s == nil {
-		return l.load(ctx)
-	}
-	if l.opts.SoleWriter {
+	if s != nil && l.trusted() {
 		return s, nil
 	}
-	return l.tail(ctx, s)
+	look := l.looks.Add(1)
+	var err error
+	if s == nil {
+		s, err = l.reload(ctx)
+	} else if s, err = l.tail(ctx, s); errors.Is(err, ErrCompacted) {
+		s, err = l.reload(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.doubt.Store(false)
+	l.looked.Store(look)
+	return s, nil
+}
+
+// reload begins again from the object rows. Watches that were told of an earlier state cannot go on.
+// The caller leads.
+func (l *Log) reload(ctx context.Context) (*State, error) {
+	var s *State
+	var err error
+	for range maxLoads {
+		if s, err = l.load(ctx); !errors.Is(err, ErrCompacted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.state.Store(s)
+	l.recent = nil
+	for sub := range l.subs {
+		sub.end(ErrCompacted)
+		delete(l.subs, sub)
+	}
+	return s, nil
 }
 
 // publish makes a state and the events that led to it visible together. The caller leads.

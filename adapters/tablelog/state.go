@@ -1,6 +1,7 @@
 package tablelog
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,9 @@ func (e *Entry) Decoded(slot int, decode func(*Entry) (any, error)) (any, error)
 	return v, nil
 }
 
+// ReplaceDecoded puts a form into a slot, whatever is there.
+func (e *Entry) ReplaceDecoded(slot int, v any) { e.decoded[slot].Store(&v) }
+
 // SetDecoded puts a form into a slot unless one is there.
 func (e *Entry) SetDecoded(slot int, v any) {
 	e.decoded[slot].CompareAndSwap(nil, &v)
@@ -74,6 +78,10 @@ type State struct {
 	Rev   uint64
 	tree  *btree.BTreeG[*Entry]
 	owned *btree.BTreeG[ownership]
+	// expiring are the entries that will not last, soonest first.
+	expiring *btree.BTreeG[*Entry]
+	// cloning guards the trees' marks of what they share, which a clone alters in both.
+	cloning sync.Mutex
 }
 
 // ownership is one edge of the owner index.
@@ -89,12 +97,20 @@ func newState() *State {
 			}
 			return a.key < b.key
 		}),
+		expiring: btree.NewG(treeDegree, func(a, b *Entry) bool {
+			if a.Expires != b.Expires {
+				return a.Expires < b.Expires
+			}
+			return a.Key < b.Key
+		}),
 	}
 }
 
 // clone returns a state that can be altered while s is read.
 func (s *State) clone() *State {
-	return &State{Rev: s.Rev, tree: s.tree.Clone(), owned: s.owned.Clone()}
+	s.cloning.Lock()
+	defer s.cloning.Unlock()
+	return &State{Rev: s.Rev, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone()}
 }
 
 func (s *State) set(e *Entry) (prev *Entry) {
@@ -104,6 +120,9 @@ func (s *State) set(e *Entry) (prev *Entry) {
 	}
 	for _, o := range e.Owners {
 		s.owned.ReplaceOrInsert(ownership{o, e.Key})
+	}
+	if e.Expires != 0 {
+		s.expiring.ReplaceOrInsert(e)
 	}
 	return prev
 }
@@ -119,6 +138,9 @@ func (s *State) remove(key string) (prev *Entry) {
 func (s *State) disown(e *Entry) {
 	for _, o := range e.Owners {
 		s.owned.Delete(ownership{o, e.Key})
+	}
+	if e.Expires != 0 {
+		s.expiring.Delete(e)
 	}
 }
 

@@ -7,29 +7,16 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
-// tail applies the log rows after a state's revision and publishes the result. Rows come newest
-// first; they are few, since a tail is read at every request. The caller leads.
+// tail applies the log rows after a state's revision and publishes the result. It fails with
+// ErrCompacted when some of them are gone. The caller leads.
 func (l *Log) tail(ctx context.Context, s *State) (*State, error) {
-	records, err := l.records(ctx, s.Rev+1, ^uint64(0))
-	if err != nil {
-		return nil, err
-	}
-	if len(records) == 0 {
-		if l.state.Load() == nil {
-			l.publish(s, nil)
-		}
-		return s, nil
+	records, err := l.since(ctx, s.Rev)
+	if err != nil || len(records) == 0 {
+		return s, err
 	}
 	next := s.clone()
 	events := make([]Event, 0, len(records))
 	for _, r := range records {
-		if r.rev != next.Rev+1 {
-			if next.Rev == s.Rev {
-				// Compaction removed what we never saw: begin again from the object rows.
-				return l.reload(ctx)
-			}
-			return nil, fmt.Errorf("%w: partition %q has no revision %d", table.ErrCorrupt, l.partition, next.Rev+1)
-		}
 		ev, err := l.applyRecord(ctx, next, r)
 		if err != nil {
 			return nil, err
@@ -40,17 +27,28 @@ func (l *Log) tail(ctx context.Context, s *State) (*State, error) {
 	return next, nil
 }
 
-// reload begins again after the log before our state's head was compacted. Watches cannot go on.
-func (l *Log) reload(ctx context.Context) (*State, error) {
-	l.watchMu.Lock()
-	l.state.Store(nil)
-	l.recent = nil
-	for sub := range l.subs {
-		sub.end(ErrCompacted)
-		delete(l.subs, sub)
+// since returns the records after a revision, oldest first, without a gap. Rows are read newest
+// first; they are few, since a tail is read at every request.
+func (l *Log) since(ctx context.Context, rev uint64) ([]record, error) {
+	records, err := l.records(ctx, rev+1, ^uint64(0))
+	if err != nil {
+		return nil, err
 	}
-	l.watchMu.Unlock()
-	return l.load(ctx)
+	for i, r := range records {
+		want := rev + 1 + uint64(i) //nolint:gosec // an index
+		if r.rev == want {
+			continue
+		}
+		floor, err := l.readFloor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if want < floor.rev {
+			return nil, fmt.Errorf("partition %q: revision %d: %w", l.partition, want, ErrCompacted)
+		}
+		return nil, fmt.Errorf("%w: partition %q has no revision %d", table.ErrCorrupt, l.partition, want)
+	}
+	return records, nil
 }
 
 // applyRecord alters a state by one record. An object row read during a scan may be newer than the
@@ -78,19 +76,25 @@ func (l *Log) applyRecord(ctx context.Context, s *State, r record) (Event, error
 	return ev, nil
 }
 
-// records returns the records from <= revision <= to, oldest first.
+// records returns the records from <= revision <= to that are kept, oldest first. It fails with
+// ErrCompacted when there are more than maxReplay.
 func (l *Log) records(ctx context.Context, from, to uint64) ([]record, error) {
 	q := table.Query{From: logKey(to), To: logKey(from - 1)}
 	var out []record
 	var broken error
 	err := table.All(ctx, l.store, l.partition, q, func(row table.Row) bool {
 		var r record
-		if r, broken = decodeRecord(row.Value); broken != nil {
+		if r, broken = decodeRecord(row.Value); broken == nil && row.Key != logKey(r.rev) {
+			broken = fmt.Errorf("%w: it is of revision %d", table.ErrCorrupt, r.rev)
+		}
+		if broken != nil {
 			broken = fmt.Errorf("row %q: %w", row.Key, broken)
 			return false
 		}
-		out = append(out, r)
-		return true
+		if out = append(out, r); len(out) > maxReplay {
+			broken = fmt.Errorf("%w: more than %d changes behind", ErrCompacted, maxReplay)
+		}
+		return broken == nil
 	})
 	if err == nil {
 		err = broken

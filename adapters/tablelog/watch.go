@@ -2,6 +2,7 @@ package tablelog
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 )
@@ -25,28 +26,43 @@ func (l *Log) Subscribe(ctx context.Context, prefix string, since uint64) (*Subs
 		return nil, err
 	}
 	if since > s.Rev {
-		return nil, ErrFuture
+		return nil, fmt.Errorf("revision %d: %w", since, ErrFuture)
 	}
-	// What is not in memory is read first, outside the lock; the rest is in memory by then.
-	var old []Event
-	if since < l.oldestRecent() {
-		if old, err = l.eventsBetween(ctx, since, s.Rev); err != nil {
-			return nil, err
-		}
-		since = s.Rev
+	if since+1 < l.floor.Load() {
+		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
 	sub := &Subscription{prefix: prefix, rev: since, wake: make(chan struct{}, 1)}
+	for range maxLoads {
+		// What is not in memory is read first, outside the lock; the rest is in memory by then.
+		if sub.rev < l.oldestRecent() {
+			old, err := l.eventsBetween(ctx, sub.rev, s.Rev)
+			if err != nil {
+				return nil, err
+			}
+			sub.deliver(old, s.Rev)
+		}
+		if l.join(sub) {
+			return sub, nil
+		}
+		if s, err = l.Current(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("revision %d: the log moves too fast: %w", since, ErrCompacted)
+}
+
+// join delivers what is in memory to a subscription and puts it among those who are told of what
+// follows. It fails when not all that the subscription lacks is in memory.
+func (l *Log) join(sub *Subscription) bool {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	now := l.state.Load()
-	recent, ok := l.recentAfter(since, now.Rev)
-	if !ok {
-		return nil, ErrCompacted
+	recent, ok := l.recentAfter(sub.rev, now.Rev)
+	if ok {
+		sub.deliver(recent, max(sub.rev, now.Rev))
+		l.subs[sub] = struct{}{}
 	}
-	sub.deliver(old, since)
-	sub.deliver(recent, now.Rev)
-	l.subs[sub] = struct{}{}
-	return sub, nil
+	return ok
 }
 
 // Unsubscribe ends a subscription.
@@ -67,13 +83,16 @@ func (l *Log) Watched() bool {
 func (sub *Subscription) deliver(events []Event, rev uint64) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
+	if sub.err != nil {
+		return // nobody may get what comes after a gap
+	}
 	for _, ev := range events {
 		if strings.HasPrefix(ev.Key, sub.prefix) {
 			sub.queue = append(sub.queue, ev)
 		}
 	}
 	sub.rev = rev
-	if len(sub.queue) > maxQueuedEvents && sub.err == nil {
+	if len(sub.queue) > maxQueuedEvents {
 		sub.err = ErrSlow
 	}
 	sub.signal()
@@ -82,7 +101,9 @@ func (sub *Subscription) deliver(events []Event, rev uint64) {
 func (sub *Subscription) end(err error) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	sub.err = err
+	if sub.err == nil {
+		sub.err = err
+	}
 	sub.signal()
 }
 
