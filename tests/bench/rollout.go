@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -65,25 +66,20 @@ func rollOut(ctx context.Context, client kubernetes.Interface, c cluster, s size
 	var times rolloutTimes
 	ctx, cancel := context.WithTimeout(ctx, 2*rolloutTimeout+s.settle)
 	defer cancel()
-	list, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	count, err := countPods(ctx, client)
 	if err != nil {
 		return times, 0, err
 	}
-	w, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		return times, 0, err
-	}
-	defer w.Stop()
-	count := podCount{created: map[string]bool{}, bound: map[string]bool{}}
+	defer count.stop()
 
 	start := time.Now()
 	if _, err := client.AppsV1().Deployments(namespace).Create(ctx, deployment(s.replicas), metav1.CreateOptions{}); err != nil {
 		return times, 0, err
 	}
-	if times.created, err = count.until(w, start, func() bool { return len(count.created) >= s.replicas }); err != nil {
+	if times.created, err = count.until(ctx, start, func() bool { return len(count.created) >= s.replicas }); err != nil {
 		return times, 0, fmt.Errorf("waiting for pods to be created: %w", err)
 	}
-	if times.bound, err = count.until(w, start, func() bool { return len(count.bound) >= s.replicas }); err != nil {
+	if times.bound, err = count.until(ctx, start, func() bool { return len(count.bound) >= s.replicas }); err != nil {
 		return times, 0, fmt.Errorf("waiting for pods to be bound: %w", err)
 	}
 	if times.bound < times.created {
@@ -102,7 +98,7 @@ func rollOut(ctx context.Context, client kubernetes.Interface, c cluster, s size
 	if err := client.AppsV1().Deployments(namespace).Delete(ctx, "load", metav1.DeleteOptions{PropagationPolicy: &background}); err != nil {
 		return times, 0, err
 	}
-	if times.deleted, err = count.until(w, start, func() bool { return count.deleted >= s.replicas }); err != nil {
+	if times.deleted, err = count.until(ctx, start, func() bool { return count.deleted >= s.replicas }); err != nil {
 		return times, 0, fmt.Errorf("waiting for pods to be deleted: %w", err)
 	}
 	return times, resident, nil
@@ -137,21 +133,52 @@ func deployment(replicas int) *appsv1.Deployment {
 
 // podCount is what a watch has shown so far, by pod.
 type podCount struct {
+	client kubernetes.Interface
+	watch  watch.Interface
+	// version is that of the newest event: a server may end a watch that it finds slow, and the next one
+	// goes on from there.
+	version        string
 	created, bound map[string]bool
 	deleted        int
 }
 
+// countPods counts from now on.
+func countPods(ctx context.Context, client kubernetes.Interface) (*podCount, error) {
+	list, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	c := &podCount{client: client, version: list.ResourceVersion, created: map[string]bool{}, bound: map[string]bool{}}
+	return c, c.open(ctx)
+}
+
+func (c *podCount) open(ctx context.Context) error {
+	w, err := c.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: c.version})
+	if err != nil {
+		return fmt.Errorf("watching pods from %s: %w", c.version, err)
+	}
+	c.watch = w
+	return nil
+}
+
+func (c *podCount) stop() { c.watch.Stop() }
+
 // until follows the watch until done, and gives the time from start to the event that made it so.
-func (c *podCount) until(w watch.Interface, start time.Time, done func() bool) (time.Duration, error) {
+func (c *podCount) until(ctx context.Context, start time.Time, done func() bool) (time.Duration, error) {
 	timer := time.NewTimer(rolloutTimeout)
 	defer timer.Stop()
 	for !done() {
 		select {
-		case event, open := <-w.ResultChan():
+		case event, open := <-c.watch.ResultChan():
 			if !open {
-				return 0, errors.New("the watch ended")
+				if err := c.open(ctx); err != nil {
+					return 0, err
+				}
+				continue
 			}
-			c.see(event)
+			if err := c.see(event); err != nil {
+				return 0, err
+			}
 		case <-timer.C:
 			return 0, fmt.Errorf("%d created, %d bound, %d deleted after %v",
 				len(c.created), len(c.bound), c.deleted, rolloutTimeout)
@@ -160,17 +187,22 @@ func (c *podCount) until(w watch.Interface, start time.Time, done func() bool) (
 	return time.Since(start), nil
 }
 
-func (c *podCount) see(event watch.Event) {
+func (c *podCount) see(event watch.Event) error {
+	if event.Type == watch.Error {
+		return apierrors.FromObject(event.Object)
+	}
 	pod, ok := event.Object.(*corev1.Pod)
 	if !ok {
-		return
+		return fmt.Errorf("a watch of pods has a %T", event.Object)
 	}
+	c.version = pod.ResourceVersion
 	if event.Type == watch.Deleted {
 		c.deleted++
-		return
+		return nil
 	}
 	c.created[pod.Name] = true
 	if pod.Spec.NodeName != "" {
 		c.bound[pod.Name] = true
 	}
+	return nil
 }

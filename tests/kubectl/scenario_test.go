@@ -26,7 +26,7 @@ const (
 	// eventuallyTimeout is what a cluster has to come to the state that a step waits for.
 	eventuallyTimeout = 40 * time.Second
 	// eventuallyInterval is the pause between two looks.
-	eventuallyInterval = 100 * time.Millisecond
+	eventuallyInterval = 200 * time.Millisecond
 	// settleTime is how long an output must stay the same to be written down by -rewrite when it is not
 	// the expected one.
 	settleTime = 8 * time.Second
