@@ -20,7 +20,11 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 	if version, err := s.versioner.ObjectResourceVersion(obj); err == nil && version != 0 {
 		return storage.ErrResourceVersionSetOnCreate
 	}
-	value, owners, err := s.encode(obj)
+	data, owners, err := s.encode(obj)
+	if err != nil {
+		return err
+	}
+	value, err := s.stored(ctx, key, data)
 	if err != nil {
 		return err
 	}
@@ -32,10 +36,13 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 		if s.lookup(ctx, state, key) != nil {
 			return storage.NewKeyExistsError(conflictKey(key), 0)
 		}
-		change := tablelog.Change{Key: key, Value: value, Owners: owners, Expires: expiry(ttl)}
-		if left := state.Get(key); left != nil {
-			change.Expect = left.Rev // expired, but not yet removed
+		if left := state.Get(key); left != nil && ScopeFrom(ctx) == nil {
+			if err := s.removeExpired(ctx, left); err != nil {
+				return err
+			}
+			continue
 		}
+		change := tablelog.Change{Key: key, Expect: expected(state, key), Value: value, Owners: owners, Expires: expiry(ttl)}
 		e, err := s.commit(ctx, state, change)
 		var conflict *tablelog.ConflictError
 		if errors.As(err, &conflict) {
@@ -44,8 +51,19 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 		if err != nil || out == nil {
 			return err
 		}
-		return s.read(e, out)
+		return s.written(e, data, out)
 	}
+}
+
+// removeExpired deletes an entry whose time is over before another takes its place, so that watches
+// see one go and the other come.
+func (s *Storage) removeExpired(ctx context.Context, e *tablelog.Entry) error {
+	_, _, err := s.Log.Commit(ctx, []tablelog.Change{{Key: e.Key, Expect: e.Rev, Delete: true}}, nil)
+	var conflict *tablelog.ConflictError
+	if errors.As(err, &conflict) {
+		return nil // it is gone, or lives again
+	}
+	return err
 }
 
 // expiry returns the time at which an object with a time to live in seconds is gone.

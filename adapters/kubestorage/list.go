@@ -35,13 +35,14 @@ func (s *Storage) GetList(ctx context.Context, key string, opts storage.ListOpti
 		return err
 	}
 	page := s.scan(state, key, strings.TrimPrefix(from, "/"), opts)
-	if err := s.fill(items, page.entries, opts.Predicate); err != nil {
+	if err := s.fill(items, page.entries); err != nil {
 		return err
 	}
 	next, remaining, err := storage.PrepareContinueToken("/"+page.last, "/"+key, int64(state.Rev), page.count, page.more, opts) //nolint:gosec // revisions are small
 	if err != nil {
 		return err
 	}
+	opts.Predicate.SetShardInfoOnList(listObj)
 	return s.versioner.UpdateList(listObj, state.Rev, next, remaining)
 }
 
@@ -71,7 +72,10 @@ func (s *Storage) stateFor(ctx context.Context, key string, at int64, from strin
 	case err == nil:
 		return state, nil
 	case errors.Is(err, tablelog.ErrFuture):
-		rev, _ := s.GetCurrentResourceVersion(ctx)
+		rev, err := s.GetCurrentResourceVersion(ctx)
+		if err != nil {
+			return nil, err
+		}
 		return nil, storage.NewTooLargeResourceVersionError(uint64(at), rev, 0)
 	case errors.Is(err, tablelog.ErrCompacted) && from != "":
 		return nil, expiredContinue(from, "/"+key)
@@ -147,11 +151,13 @@ func (s *Storage) matches(e *tablelog.Entry, pred storage.SelectionPredicate) bo
 	return err == nil && ok
 }
 
-func (s *Storage) fill(items reflect.Value, entries []*tablelog.Entry, _ storage.SelectionPredicate) error {
+// fill puts the entries' objects into a list's items, up to the first that cannot be read.
+func (s *Storage) fill(items reflect.Value, entries []*tablelog.Entry) error {
 	out := reflect.MakeSlice(items.Type(), len(entries), len(entries))
 	for i, e := range entries {
 		obj, err := s.decode(e)
 		if err != nil {
+			items.Set(out.Slice(0, i))
 			return err
 		}
 		out.Index(i).Set(reflect.ValueOf(obj).Elem())

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
@@ -24,8 +23,8 @@ type Scope struct {
 type held struct {
 	keys    []string
 	changes map[string]*heldChange
-	// base is the revision that tentative revisions count from.
-	base uint64
+	// rev is the last tentative revision given out.
+	rev uint64
 }
 
 type heldChange struct {
@@ -65,7 +64,7 @@ func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.C
 	defer s.mu.Unlock()
 	h := s.logs[log]
 	if h == nil {
-		h = &held{changes: map[string]*heldChange{}, base: state.Rev}
+		h = &held{changes: map[string]*heldChange{}, rev: state.Rev}
 		s.logs[log] = h
 		s.order = append(s.order, log)
 	}
@@ -82,8 +81,8 @@ func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.C
 		c.entry = nil
 		return nil
 	}
-	rev := h.base + uint64(len(h.keys))
-	c.entry = &tablelog.Entry{Key: change.Key, Rev: rev, Created: rev, Expires: change.Expires, Owners: change.Owners, Value: change.Value}
+	h.rev++
+	c.entry = &tablelog.Entry{Key: change.Key, Rev: h.rev, Created: h.rev, Expires: change.Expires, Owners: change.Owners, Value: change.Value}
 	return c.entry
 }
 
@@ -114,7 +113,7 @@ func (s *Scope) Commit(ctx context.Context, guards Guards) error {
 		if g, ok := guards[log]; ok {
 			guard = &g
 		}
-		for _, chunk := range chunks(s.logs[log].pending()) {
+		for _, chunk := range tablelog.Split(s.logs[log].pending()) {
 			_, rev, err := log.Commit(ctx, chunk, guard)
 			if err != nil {
 				return fmt.Errorf("committing the plan: %w", err)
@@ -125,26 +124,6 @@ func (s *Scope) Commit(ctx context.Context, guards Guards) error {
 			}
 		}
 	}
+	s.order, s.logs = nil, map[*tablelog.Log]*held{}
 	return nil
-}
-
-// chunks cuts changes into pieces that fit in a transaction each.
-func chunks(changes []tablelog.Change) [][]tablelog.Change {
-	const (
-		maxChanges = table.MaxOps / 2
-		maxBytes   = table.MaxCommitBytes / 3 // a value may stand twice, and rows add to it
-	)
-	var out [][]tablelog.Change
-	start, bytes := 0, 0
-	for i, c := range changes {
-		if i > start && (i-start == maxChanges || bytes+len(c.Value) > maxBytes) {
-			out = append(out, changes[start:i])
-			start, bytes = i, 0
-		}
-		bytes += len(c.Value)
-	}
-	if start < len(changes) {
-		out = append(out, changes[start:])
-	}
-	return out
 }

@@ -21,6 +21,9 @@ func (s *Storage) GuaranteedUpdate(ctx context.Context, key string, destination 
 		return err
 	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		done, err := s.tryUpdate(ctx, key, destination, updateAttempt{ignoreNotFound, preconditions, tryUpdate})
 		if done || err != nil {
 			return err
@@ -44,14 +47,15 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 	if current == nil && !a.ignoreNotFound {
 		return false, storage.NewKeyNotFoundError(conflictKey(key), 0)
 	}
-	existing := s.NewFunc()
+	if left := state.Get(key); current == nil && left != nil && ScopeFrom(ctx) == nil {
+		return false, s.removeExpired(ctx, left)
+	}
+	existing, before, err := s.existing(current)
+	if err != nil {
+		return false, err
+	}
 	meta := storage.ResponseMeta{}
 	if current != nil {
-		obj, err := s.decode(current)
-		if err != nil {
-			return false, err
-		}
-		existing = obj.DeepCopyObject()
 		meta.ResourceVersion = current.Rev
 	}
 	if err := a.preconditions.Check(conflictKey(key), existing); err != nil {
@@ -62,11 +66,16 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 		return false, err
 	}
 	change := tablelog.Change{Key: key, Expect: expected(state, key)}
-	if change.Value, change.Owners, err = s.encode(desired); err != nil {
+	data, owners, err := s.encode(desired)
+	if err != nil {
 		return false, err
 	}
-	if current != nil && bytes.Equal(change.Value, current.Value) {
+	if before != nil && bytes.Equal(data, before) {
 		return true, s.read(current, destination)
+	}
+	change.Owners = owners
+	if change.Value, err = s.stored(ctx, key, data); err != nil {
+		return false, err
 	}
 	if ttl != nil {
 		change.Expires = expiry(*ttl)
@@ -81,7 +90,31 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 	if err != nil {
 		return false, err
 	}
-	return true, s.read(e, destination)
+	return true, s.written(e, data, destination)
+}
+
+// existing returns a copy of an entry's object that may be altered, an empty object for no entry,
+// and the plain value which need not be written again, nil if any must.
+func (s *Storage) existing(e *tablelog.Entry) (runtime.Object, []byte, error) {
+	if e == nil {
+		return s.NewFunc(), nil, nil
+	}
+	if s.Transformer == nil {
+		obj, err := s.decode(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		return obj.DeepCopyObject(), e.Value, nil
+	}
+	data, stale, err := s.plain(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	obj, err := s.decodePlain(e, data)
+	if stale {
+		data = nil
+	}
+	return obj, data, err
 }
 
 // expected is the revision of the entry that a change replaces, 0 for none.

@@ -38,6 +38,9 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 		return nil, err
 	}
 	state, err := s.Log.Current(ctx)
+	if ctx.Err() != nil {
+		return ended(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +83,13 @@ func gone() watch.Event {
 		Status: metav1.StatusFailure, Code: http.StatusGone, Reason: metav1.StatusReasonExpired,
 		Message: "The resourceVersion for the provided watch is too old.",
 	}}
+}
+
+// ended answers a watch whose request is over.
+func ended() watch.Interface {
+	result := make(chan watch.Event)
+	close(result)
+	return closedWatch(result)
 }
 
 type closedWatch chan watch.Event
@@ -132,7 +142,10 @@ func (w *watcher) run(endBookmark bool) {
 			if !w.sendAll(events) {
 				return
 			}
-			if err != nil {
+			switch {
+			case errors.Is(err, tablelog.ErrSlow):
+				return // the client goes on from what it has seen
+			case err != nil:
 				w.send(gone())
 				return
 			}
@@ -191,9 +204,10 @@ func (w *watcher) sendChange(ev tablelog.Event, current, previous runtime.Object
 	case current != nil:
 		return w.send(watch.Event{Type: watch.Added, Object: current})
 	case previous != nil:
-		last := shallow(previous)
-		if err := w.storage.versioner.UpdateObject(last, ev.Rev); err != nil {
-			return w.send(watch.Event{Type: watch.Error, Object: statusOf(err)})
+		last, err := w.storage.at(previous, ev.Rev)
+		if err != nil {
+			w.send(watch.Event{Type: watch.Error, Object: statusOf(err)})
+			return false
 		}
 		return w.send(watch.Event{Type: watch.Deleted, Object: last})
 	default:

@@ -136,3 +136,8 @@ func (l *Log) At(ctx context.Context, rev uint64) (*State, error) {
 	past.Rev = rev
 	return past, nil
 }
+
+// Between returns the changes since < revision <= to. It fails with ErrCompacted.
+func (l *Log) Between(ctx context.Context, since, to uint64) ([]Event, error) {
+	return l.eventsBetween(ctx, since, to)
+}

@@ -1,0 +1,15 @@
+// Package apiserver assembles the Kubernetes API of one cluster from upstream's own parts: the
+// registries of k8s.io/kubernetes, the handlers, filters and admission of k8s.io/apiserver, over the
+// storage of package kubestorage.
+//
+// What differs from kube-apiserver is what would run between requests (docs/decisions.md, D1, D2):
+//
+//	informers.go    listers read the instance's cache; nothing lists, watches or resyncs
+//	allocators.go   node ports are allocated in our store
+//	core_group.go   the core group, whose upstream assembly dials etcd
+//	chain.go        the filters of a request
+//	identity.go     requests from inside the process, and who makes them
+//	openapi.go      OpenAPI documents are built when they are first asked for
+//
+// Building a Server starts nothing that polls, and writes nothing.
+package apiserver

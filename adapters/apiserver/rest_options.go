@@ -1,0 +1,53 @@
+package apiserver
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/generic"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+)
+
+// deleteCollectionWorkers is kube-apiserver's default.
+const deleteCollectionWorkers = 1
+
+// restOptions gives every registry its storage.
+type restOptions struct {
+	logs    kubestorage.Logs
+	factory serverstorage.StorageFactory
+}
+
+var _ generic.RESTOptionsGetter = restOptions{}
+
+// GetRESTOptions implements generic.RESTOptionsGetter. The count of objects is not polled.
+func (r restOptions) GetRESTOptions(gr schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
+	config, err := r.factory.NewConfig(gr, example)
+	if err != nil {
+		return generic.RESTOptions{}, fmt.Errorf("finding the storage of %s: %w", gr, err)
+	}
+	return generic.RESTOptions{
+		StorageConfig:           config,
+		Decorator:               r.storageFor(gr),
+		EnableGarbageCollection: true,
+		DeleteCollectionWorkers: deleteCollectionWorkers,
+		ResourcePrefix:          kubestorage.Prefix(gr),
+		CountMetricPollPeriod:   0,
+	}, nil
+}
+
+// storageFor follows the type generic.StorageDecorator, whose parameters upstream has chosen.
+func (r restOptions) storageFor(gr schema.GroupResource) generic.StorageDecorator {
+	return func(config *storagebackend.ConfigForResource, _ string, _ func(runtime.Object) (string, error),
+		newFunc, _ func() runtime.Object, _ storage.AttrFunc, _ storage.IndexerFuncs, _ *cache.Indexers,
+	) (storage.Interface, factory.DestroyFunc, error) {
+		s := kubestorage.New(kubestorage.Config{Log: r.logs.Of(gr), Codec: config.Codec, Resource: gr, NewFunc: newFunc})
+		return s, func() {}, nil
+	}
+}

@@ -1,0 +1,319 @@
+package apiserver
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/filters"
+	"k8s.io/apiserver/pkg/server/healthz"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/util/compatibility"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/apiserver/pkg/util/proxy"
+	clientdiscovery "k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	clientinformers "k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	basecompatibility "k8s.io/component-base/compatibility"
+	aggregatorapiserver "k8s.io/kube-aggregator/pkg/apiserver"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/cluster/ports"
+	"k8s.io/kubernetes/pkg/controlplane"
+	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
+	controlplaneadmission "k8s.io/kubernetes/pkg/controlplane/apiserver/admission"
+	"k8s.io/kubernetes/pkg/kubeapiserver"
+	kubeoptions "k8s.io/kubernetes/pkg/kubeapiserver/options"
+	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
+	corerest "k8s.io/kubernetes/pkg/registry/core/rest"
+	"k8s.io/kubernetes/pkg/serviceaccount"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+)
+
+// Upstream's defaults that clients can see.
+const (
+	// eventTTL is how long Events are kept.
+	eventTTL = time.Hour
+	// kubeletTimeout bounds a connection to a kubelet.
+	kubeletTimeout = 5 * time.Second
+)
+
+// Keys are the secrets of a cluster.
+type Keys struct {
+	// CACertificate signs the certificates of the cluster's clients, in PEM.
+	CACertificate []byte
+	// ServiceAccountKey signs ServiceAccount tokens.
+	ServiceAccountKey *ecdsa.PrivateKey
+	// AdminTokenHash is the SHA-256 of the admin's bearer token.
+	AdminTokenHash [sha256.Size]byte
+}
+
+// Options of a server.
+type Options struct {
+	Logs kubestorage.Logs
+	Keys Keys
+	// Address that clients reach the API at, host and port.
+	Address string
+	// PathPrefix under which clients reach the API, empty or like "/clusters/NAME".
+	PathPrefix string
+	// ServiceRange is the range of cluster IPs.
+	ServiceRange net.IPNet
+}
+
+// Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so
+// that no token of one is valid in another even if their keys were the same.
+func (o Options) Issuer() string {
+	if o.PathPrefix == "" {
+		return "https://kubernetes.default.svc.cluster.local"
+	}
+	return "https://kubernetes.default.svc.cluster.local" + o.PathPrefix
+}
+
+func (o Options) audiences() authenticator.Audiences { return authenticator.Audiences{o.Issuer()} }
+
+// Server is the Kubernetes API of one cluster.
+type Server struct {
+	logs       kubestorage.Logs
+	decoder    kubestorage.Decoder
+	informers  *informers
+	generic    *genericapiserver.GenericAPIServer
+	handler    http.Handler
+	discovered func() (*Discovered, error)
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) { s.handler.ServeHTTP(w, req) }
+
+// Mount serves a path of our own behind the filters, which authenticate and authorise it.
+func (s *Server) Mount(prefix string, h http.Handler) {
+	s.generic.Handler.NonGoRestfulMux.HandlePrefix(prefix, h)
+}
+
+// Decoder returns the decoder of stored objects.
+func (s *Server) Decoder() kubestorage.Decoder { return s.decoder }
+
+// Logs returns the cluster's logs.
+func (s *Server) Logs() kubestorage.Logs { return s.logs }
+
+// Discovered is what a server serves.
+type Discovered struct {
+	// Mapper tells resources from kinds.
+	Mapper meta.RESTMapper
+	// Namespaced are the resources whose objects lie in namespaces and can be deleted.
+	Namespaced []schema.GroupVersionResource
+}
+
+// Discover returns what the server serves. It is found out when it is first asked for.
+func (s *Server) Discover() (*Discovered, error) { return s.discovered() }
+
+func (s *Server) discover() (*Discovered, error) {
+	client, err := clientdiscovery.NewDiscoveryClientForConfig(s.ClientConfig(System, "zeroplane"))
+	if err != nil {
+		return nil, fmt.Errorf("making a discovery client: %w", err)
+	}
+	groups, err := restmapper.GetAPIGroupResources(client)
+	if err != nil {
+		return nil, fmt.Errorf("discovering the API: %w", err)
+	}
+	lists, err := client.ServerPreferredNamespacedResources()
+	if err != nil {
+		return nil, fmt.Errorf("discovering the API: %w", err)
+	}
+	deletable := clientdiscovery.FilteredBy(clientdiscovery.SupportsAllVerbs{Verbs: []string{"delete"}}, lists)
+	d := &Discovered{Mapper: restmapper.NewDiscoveryRESTMapper(groups)}
+	set, err := clientdiscovery.GroupVersionResources(deletable)
+	if err != nil {
+		return nil, fmt.Errorf("discovering the API: %w", err)
+	}
+	for gvr := range set {
+		d.Namespaced = append(d.Namespaced, gvr)
+	}
+	slices.SortFunc(d.Namespaced, func(a, b schema.GroupVersionResource) int { return strings.Compare(a.String(), b.String()) })
+	return d, nil
+}
+
+// New assembles a server. It reads the store, and writes nothing.
+func New(o Options) (*Server, error) {
+	s := &Server{logs: o.Logs, decoder: kubestorage.Decoder{Deserializer: legacyscheme.Codecs.UniversalDeserializer()}}
+	s.discovered = sync.OnceValues(s.discover)
+	b := &builder{Server: s, o: o}
+	for _, step := range []func() error{b.configure, b.authenticate, b.admit, b.build, b.install} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("assembling the API server: %w", err)
+		}
+	}
+	s.handler = s.generic.Handler.FullHandlerChain
+	return s, nil
+}
+
+// builder holds what only the assembly needs. Its steps are in the order of New.
+type builder struct {
+	*Server
+	o         Options
+	config    *genericapiserver.Config
+	completed genericapiserver.CompletedConfig
+	storage   *serverstorage.DefaultStorageFactory
+	loopback  *rest.Config
+	client    *kubernetes.Clientset
+	issuer    serviceaccount.TokenGenerator
+	keys      serviceaccount.PublicKeysGetter
+}
+
+func (b *builder) factory() clientinformers.SharedInformerFactory { return b.informers.factory }
+
+// configure sets what kube-apiserver's flags set.
+func (b *builder) configure() (err error) {
+	c := genericapiserver.NewConfig(legacyscheme.Codecs)
+	c.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
+	c.FeatureGate = utilfeature.DefaultFeatureGate
+	c.MergedResourceConfig = controlplane.DefaultAPIResourceConfigSource()
+	c.ExternalAddress = b.o.Address
+	c.EnableProfiling = false
+	c.StorageObjectCountTracker = nil
+	c.BuildHandlerChainFunc = b.buildChain
+	c.LongRunningFunc = filters.BasicLongRunningRequestCheck(
+		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	setOpenAPIConfig(c)
+	b.config = c
+
+	etcd := genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
+	etcd.DefaultStorageMediaType = "application/vnd.kubernetes.protobuf"
+	storageConfig := kubeapiserver.NewStorageFactoryConfigEffectiveVersion(c.EffectiveVersion)
+	storageConfig.APIResourceConfig = c.MergedResourceConfig
+	if b.storage, err = storageConfig.Complete(etcd).New(); err != nil {
+		return err
+	}
+	c.RESTOptionsGetter = restOptions{logs: b.logs, factory: b.storage}
+
+	b.loopback = b.ClientConfig(System, "zeroplane")
+	c.LoopbackClientConfig = b.loopback
+	if b.client, err = kubernetes.NewForConfig(b.loopback); err != nil {
+		return err
+	}
+	b.informers = newInformers(b.client, b.logs, b.decoder)
+	return nil
+}
+
+func (b *builder) authenticate() (err error) {
+	if b.config.Authentication.Authenticator, err = newAuthenticator(b.o, b.client, b.factory()); err != nil {
+		return err
+	}
+	b.config.Authentication.APIAudiences = b.o.audiences()
+	if b.config.Authorization.Authorizer, b.config.RuleResolver, err = newAuthorizer(b.factory()); err != nil {
+		return err
+	}
+	if b.keys, err = serviceaccount.StaticPublicKeysGetter([]any{b.o.Keys.ServiceAccountKey.Public()}); err != nil {
+		return err
+	}
+	b.issuer, err = serviceaccount.JWTTokenGenerator(b.o.Issuer(), b.o.Keys.ServiceAccountKey)
+	return err
+}
+
+// admit sets up the default admission plugins.
+func (b *builder) admit() error {
+	dynamicClient, err := dynamic.NewForConfig(b.loopback)
+	if err != nil {
+		return err
+	}
+	admission := controlplaneadmission.Config{
+		LoopbackClientConfig: b.loopback, ExternalInformers: b.factory(), APIResourceConfig: b.storage.APIResourceConfigSource,
+	}
+	resolver := aggregatorapiserver.NewClusterIPServiceResolver(b.factory().Core().V1().Services().Lister())
+	initializers, err := admission.New(controlplaneapiserver.CreateProxyTransport(), nil, resolver, b.config.TracerProvider)
+	if err != nil {
+		return err
+	}
+	return kubeoptions.NewAdmissionOptions().ApplyTo(b.config, b.factory(), b.client, dynamicClient,
+		b.config.FeatureGate, b.config.EffectiveVersion, initializers...)
+}
+
+func (b *builder) build() (err error) {
+	// The factory is not given to the generic server, which would start it.
+	b.completed = b.config.Complete(nil)
+	b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegate())
+	return err
+}
+
+// install adds the API groups and what kube-apiserver's PrepareRun adds.
+func (b *builder) install() error {
+	providers, err := b.providers()
+	if err != nil {
+		return err
+	}
+	server := &controlplaneapiserver.Server{
+		GenericAPIServer:        b.generic,
+		APIResourceConfigSource: b.storage.APIResourceConfigSource,
+		RESTOptionsGetter:       b.config.RESTOptionsGetter,
+		VersionedInformers:      b.factory(),
+	}
+	if err := server.InstallAPIs(providers...); err != nil {
+		return err
+	}
+	installOpenAPI(b.generic, b.config)
+	mux := b.generic.Handler.NonGoRestfulMux
+	checks := []healthz.HealthChecker{healthz.PingHealthz, healthz.NamedCheck("store", b.checkStore)}
+	healthz.InstallHandler(mux, checks...)
+	healthz.InstallLivezHandler(mux, healthz.PingHealthz)
+	healthz.InstallReadyzHandler(mux, checks...)
+	return b.installIssuerDiscovery()
+}
+
+func (b *builder) checkStore(req *http.Request) error {
+	_, err := b.logs[kubestorage.ConfigGroup].Current(req.Context())
+	return err
+}
+
+// providers are those of controlplane's StorageProviders, with our core group in the first place.
+
+func (b *builder) providers() ([]controlplaneapiserver.RESTStorageProvider, error) {
+	core, err := b.coreGroup()
+	if err != nil {
+		return nil, err
+	}
+	return append([]controlplaneapiserver.RESTStorageProvider{core}, b.otherGroups(clientdiscovery.NewDiscoveryClient(b.client.RESTClient()))...), nil
+}
+
+func (b *builder) coreGroup() (*coreGroup, error) {
+	kubelet := kubeletclient.KubeletClientConfig{
+		Port: ports.KubeletPort, ReadOnlyPort: ports.KubeletReadOnlyPort, HTTPTimeout: kubeletTimeout,
+		PreferredAddressTypes: []string{"InternalIP", "Hostname", "ExternalIP"},
+	}
+	slices, err := proxy.NewEndpointSliceIndexerGetter(b.factory().Discovery().V1().EndpointSlices())
+	if err != nil {
+		return nil, err
+	}
+	clusterIPs, err := newClusterIPAllocator(b.loopback, b.factory(), b.o.ServiceRange)
+	if err != nil {
+		return nil, err
+	}
+	nodePortAllocator, err := newNodePortAllocator(restOptions{logs: b.logs, factory: b.storage})
+	if err != nil {
+		return nil, err
+	}
+	return &coreGroup{
+		GenericConfig: corerest.GenericConfig{
+			StorageFactory: b.storage, EventTTL: eventTTL, LoopbackClientConfig: b.loopback,
+			ServiceAccountIssuer: b.issuer, APIAudiences: b.o.audiences(), Informers: b.factory(),
+			ExtendExpiration: true, MaxExtendedExpiration: serviceaccount.ExpirationExtensionSeconds * time.Second,
+		},
+		authorizer: b.config.Authorization.Authorizer, audiences: b.o.audiences(),
+		kubelet: kubelet, transport: controlplaneapiserver.CreateProxyTransport(),
+		endpointSlices: slices, clusterIPs: clusterIPs, nodePorts: nodePortAllocator,
+	}, nil
+}

@@ -1,0 +1,244 @@
+// Package planclient carries out plans through the API's own path, in process: every write is
+// validated, admitted and attributed as anyone's, held back in a scope, and committed together with
+// the others of its plan if nothing in the plan's read set has moved (docs/decisions.md, D7, D8).
+package planclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+// workers is the number of a plan's writes that are under way at once. Each is work for a processor.
+const workers = 4
+
+// Client carries out plans as one user.
+type Client struct {
+	config  *rest.Config
+	logs    kubestorage.Logs
+	decoder kubestorage.Decoder
+
+	mu   sync.Mutex
+	byGV map[schema.GroupVersion]*rest.RESTClient
+}
+
+// New returns a client. The configuration's transport must reach the API of the logs' cluster.
+func New(config *rest.Config, logs kubestorage.Logs, decoder kubestorage.Decoder) *Client {
+	return &Client{config: config, logs: logs, decoder: decoder, byGV: map[schema.GroupVersion]*rest.RESTClient{}}
+}
+
+// Outcome is what became of a plan.
+type Outcome struct {
+	// Refused is the first write that the API refused, nil if there was none, and why. Writes after
+	// it were not tried; those before it are committed.
+	Refused *plan.Write
+	Err     error
+	// Notices that the writes gave.
+	Notices []plan.Notice
+}
+
+// ErrStale is returned when what a plan was decided on has changed: load and decide again.
+var ErrStale = errors.New("the plan is stale")
+
+// Apply carries out a plan that was decided on a snapshot. It fails with ErrStale, or when the
+// store does.
+func (c *Client) Apply(ctx context.Context, p plan.Plan, at Revisions) (Outcome, error) {
+	scoped, scope := kubestorage.WithScope(ctx)
+	out := c.writeAll(scoped, p.Writes)
+	if out.Err != nil && stale(out.Err) {
+		return out, fmt.Errorf("%w: %w", ErrStale, out.Err)
+	}
+	err := scope.Commit(ctx, c.guards(p.Reads, at))
+	var conflict *tablelog.ConflictError
+	if errors.Is(err, tablelog.ErrReadSetMoved) || errors.As(err, &conflict) {
+		return out, fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	return out, err
+}
+
+// stale reports whether a refusal only says that the snapshot was old.
+func stale(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) && !strings.Contains(err.Error(), "namespaces")
+}
+
+// writeAll sends writes in runs of equal verb and resource, each run by several workers.
+func (c *Client) writeAll(ctx context.Context, writes []plan.Write) Outcome {
+	var out Outcome
+	for len(writes) > 0 && out.Err == nil {
+		n := 1
+		for n < len(writes) && writes[n].Verb == writes[0].Verb && writes[n].Resource == writes[0].Resource && writes[n].Name != writes[n-1].Name ||
+			n < len(writes) && writes[n].Verb == plan.Create && writes[0].Verb == plan.Create && writes[n].Resource == writes[0].Resource {
+			n++
+		}
+		c.writeRun(ctx, writes[:n], &out)
+		writes = writes[n:]
+	}
+	return out
+}
+
+// writeRun sends writes of one kind. The first goes alone: what refuses it refuses them all.
+func (c *Client) writeRun(ctx context.Context, writes []plan.Write, out *Outcome) {
+	var mu sync.Mutex
+	record := func(w *plan.Write, obj runtime.Object, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		out.note(w, obj, err)
+	}
+	obj, err := c.write(ctx, &writes[0])
+	record(&writes[0], obj, err)
+	if err != nil {
+		return
+	}
+	next := make(chan *plan.Write)
+	var wg sync.WaitGroup
+	for range min(workers, len(writes)-1) {
+		wg.Go(func() {
+			for w := range next {
+				obj, err := c.write(ctx, w)
+				record(w, obj, err)
+			}
+		})
+	}
+	for i := 1; i < len(writes); i++ {
+		mu.Lock()
+		failed := out.Err != nil
+		mu.Unlock()
+		if failed {
+			break
+		}
+		next <- &writes[i]
+	}
+	close(next)
+	wg.Wait()
+}
+
+func (o *Outcome) note(w *plan.Write, obj runtime.Object, err error) {
+	if err != nil {
+		if o.Err == nil {
+			o.Refused, o.Err = w, err
+		}
+		if w.IfFailed != nil {
+			n := *w.IfFailed
+			n.Message = strings.ReplaceAll(n.Message, "%v", err.Error())
+			o.Notices = append(o.Notices, n)
+		}
+		return
+	}
+	if w.OnSuccess != nil {
+		n := *w.OnSuccess
+		name := w.Name
+		if accessor, err := meta.Accessor(obj); obj != nil && err == nil {
+			name = accessor.GetName()
+		}
+		n.Message = strings.ReplaceAll(n.Message, "{{name}}", name)
+		o.Notices = append(o.Notices, n)
+	}
+}
+
+func (c *Client) client(gv schema.GroupVersion) (*rest.RESTClient, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rc := c.byGV[gv]; rc != nil {
+		return rc, nil
+	}
+	config := rest.CopyConfig(c.config)
+	config.GroupVersion = &gv
+	config.APIPath = "/apis"
+	if gv.Group == "" {
+		config.APIPath = "/api"
+	}
+	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(clientscheme.Scheme, clientscheme.Codecs)
+	rc, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of %s: %w", gv, err)
+	}
+	c.byGV[gv] = rc
+	return rc, nil
+}
+
+// write sends one write and returns the object that the API answered with, if any.
+func (c *Client) write(ctx context.Context, w *plan.Write) (runtime.Object, error) {
+	rc, err := c.client(w.Resource.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	req, err := request(rc, w)
+	if err != nil {
+		return nil, err
+	}
+	req = req.NamespaceIfScoped(w.Namespace, w.Namespace != "").Resource(w.Resource.Resource)
+	if w.Verb != plan.Create {
+		req = req.Name(w.Name)
+	}
+	if w.Verb == plan.Delete {
+		return nil, ignoreGone(req.Do(ctx).Error())
+	}
+	return req.Do(ctx).Get()
+}
+
+// ignoreGone takes the absence of what was to be deleted for success.
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func request(rc *rest.RESTClient, w *plan.Write) (*rest.Request, error) {
+	switch w.Verb {
+	case plan.Create:
+		return rc.Post().Body(w.Object), nil
+	case plan.Update:
+		return rc.Put().Body(w.Object), nil
+	case plan.UpdateStatus:
+		return rc.Put().SubResource("status").Body(w.Object), nil
+	case plan.Finalize:
+		return rc.Put().SubResource("finalize").Body(w.Object), nil
+	case plan.Patch:
+		req := rc.Patch(w.PatchType).Body(w.PatchBody)
+		if w.Subresource != "" {
+			req = req.SubResource(w.Subresource)
+		}
+		return req, nil
+	case plan.Delete:
+		return rc.Delete().Body(deleteOptions(w)), nil
+	case plan.Bind:
+		return rc.Post().SubResource("binding").Body(&corev1.Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name, UID: w.UID},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: w.Node},
+		}), nil
+	default:
+		return nil, fmt.Errorf("a plan has the unknown verb %q", w.Verb)
+	}
+}
+
+func deleteOptions(w *plan.Write) *metav1.DeleteOptions {
+	o := &metav1.DeleteOptions{PropagationPolicy: w.Propagation, GracePeriodSeconds: w.GracePeriodSeconds}
+	if w.UID != "" {
+		o.Preconditions = &metav1.Preconditions{UID: &w.UID}
+		if w.ResourceVersion != "" {
+			o.Preconditions.ResourceVersion = &w.ResourceVersion
+		}
+	}
+	return o
+}
+
+// Terminating reports whether a write was refused because its namespace goes away.
+func Terminating(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}

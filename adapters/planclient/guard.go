@@ -1,0 +1,145 @@
+package planclient
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+// Revisions of the states that a plan was decided on, by log group.
+type Revisions map[string]uint64
+
+// guards turns a plan's read set into the condition of its commits, log by log.
+func (c *Client) guards(reads []plan.Read, at Revisions) kubestorage.Guards {
+	byLog := map[*tablelog.Log][]plan.Read{}
+	out := kubestorage.Guards{}
+	for _, r := range reads {
+		group := kubestorage.GroupOf(r.Resource.GroupResource())
+		if _, known := at[group]; !known {
+			continue
+		}
+		log := c.logs[group]
+		byLog[log] = append(byLog[log], r)
+		out[log] = tablelog.Guard{Since: at[group]}
+	}
+	for log, list := range byLog {
+		set := newReadSet(c.decoder, list)
+		g := out[log]
+		g.Conflicts = set.touchedBy
+		out[log] = g
+	}
+	return out
+}
+
+// readSet is a plan's reads of one log, arranged so that a change is looked up and not compared
+// with each of them: a plan that binds a thousand pods has as many reads.
+type readSet struct {
+	decoder kubestorage.Decoder
+	named   map[string]bool
+	owners  map[string]bool
+	nodes   map[string]bool
+	// selecting are the reads of the objects that labels select, and of whole resources.
+	selecting []plan.Read
+}
+
+func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
+	s := &readSet{decoder: decoder, named: map[string]bool{}, owners: map[string]bool{}, nodes: map[string]bool{}}
+	for _, r := range reads {
+		switch {
+		case r.Name != "":
+			s.named[kubestorage.KeyOf(r.Resource.GroupResource(), r.Namespace, r.Name)] = true
+		case r.Owner != "":
+			s.owners[r.Resource.GroupResource().String()+"/"+string(r.Owner)] = true
+		case r.Node != "":
+			s.nodes[r.Node] = true
+		default:
+			s.selecting = append(s.selecting, r)
+		}
+	}
+	return s
+}
+
+// touchedBy reports whether a change is of something in the read set.
+func (s *readSet) touchedBy(ev tablelog.Event) bool {
+	if s.named[ev.Key] {
+		return true
+	}
+	gr, namespace, _ := kubestorage.ParseKey(ev.Key)
+	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
+		return true
+	}
+	if len(s.nodes) > 0 && gr == plan.Pods.GroupResource() && s.moves(ev) {
+		return true
+	}
+	for _, r := range s.selecting {
+		if r.Resource.GroupResource() != gr || r.Namespace != "" && r.Namespace != namespace {
+			continue
+		}
+		if r.Selector == nil || s.selected(r.Selector, ev.Entry) || s.selected(r.Selector, ev.Prev) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *readSet) owned(gr schema.GroupResource, e *tablelog.Entry) bool {
+	if e == nil {
+		return false
+	}
+	for _, o := range e.Owners {
+		if s.owners[gr.String()+"/"+o] {
+			return true
+		}
+	}
+	return false
+}
+
+// occupation is what a pod takes of a node. Two pods of one generation ask for the same.
+type occupation struct {
+	node       string
+	uid        string
+	generation int64
+}
+
+// moves reports whether a change of a pod changes what is taken of a node that was read. That a
+// pod on it became ready does not.
+func (s *readSet) moves(ev tablelog.Event) bool {
+	before, knownBefore := s.occupation(ev.Prev)
+	after, knownAfter := s.occupation(ev.Entry)
+	if !knownBefore || !knownAfter {
+		return true // what cannot be read cannot be ruled out
+	}
+	return before != after && (s.nodes[before.node] || s.nodes[after.node])
+}
+
+func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
+	if e == nil {
+		return occupation{}, true
+	}
+	obj, err := s.decoder.Object(e)
+	pod, ok := obj.(*corev1.Pod)
+	if err != nil || !ok {
+		return occupation{}, false
+	}
+	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return occupation{}, true
+	}
+	return occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation}, true
+}
+
+func (s *readSet) selected(selector labels.Selector, e *tablelog.Entry) bool {
+	if e == nil {
+		return false
+	}
+	obj, err := s.decoder.Object(e)
+	if err != nil {
+		return true
+	}
+	m, ok := obj.(metav1.Object)
+	return !ok || selector.Matches(labels.Set(m.GetLabels()))
+}

@@ -1,0 +1,53 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/zeroplane/zeroplane/adapters/planclient"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+// maxDecisions bounds how often one subject is decided again because its plan was stale.
+const maxDecisions = 8
+
+// Decision makes a plan from a snapshot.
+type Decision func(*Snapshot) (plan.Plan, error)
+
+// Decide makes a plan, carries it out as the component's user, and does both again, on a fresh
+// snapshot, for as long as the plan turns out to be stale. Notices and what is put off are taken
+// care of. The outcome tells of a refused write, which is no error here: the function says what a
+// refusal means.
+func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (planclient.Outcome, error) {
+	snapshot := b.Snapshot
+	var err error
+	for range maxDecisions {
+		var p plan.Plan
+		if p, err = decide(snapshot); err != nil {
+			return planclient.Outcome{}, err
+		}
+		if p.Empty() {
+			return planclient.Outcome{}, nil
+		}
+		var out planclient.Outcome
+		if len(p.Writes) > 0 {
+			out, err = b.client(who).Apply(ctx, p, snapshot.At())
+		} else {
+			err = nil
+		}
+		if err == nil {
+			b.Later(p.Later...)
+			b.recorder.record(p.Notices)
+			b.recorder.record(out.Notices)
+			return out, nil
+		}
+		if !errors.Is(err, planclient.ErrStale) {
+			return out, err
+		}
+		if snapshot, err = b.snapshot(ctx, b.groups); err != nil {
+			return out, err
+		}
+	}
+	return planclient.Outcome{}, fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
+}

@@ -1,0 +1,84 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+// Function is one stateless function.
+type Function struct {
+	// Name of the function, of its cursors and of what it puts off.
+	Name string
+	// Groups are the log groups whose changes wake it, Also those that it reads besides.
+	Groups, Also []string
+	// Handle decides on a batch and commits. An error leaves the cursor where it is, and the batch
+	// comes again after a pause.
+	Handle func(context.Context, *Batch) error
+}
+
+// Batch is what a function is called with: all that changed since it was last called.
+type Batch struct {
+	*Cluster
+	*Snapshot
+	// Changes in Groups since the cursor, log by log in order.
+	Changes []tablelog.Event
+	// Resync is set when the changes are not known any more: everything may have changed.
+	Resync bool
+	// Due are the subjects that the function asked to be called for, by now.
+	Due []plan.Later
+	// Now is the time of the decision.
+	Now time.Time
+
+	mu    sync.Mutex
+	later []plan.Later
+}
+
+// subjectsAtOnce is how many subjects of a batch are decided at the same time: their commits share
+// transactions.
+const subjectsAtOnce = 8
+
+// Later puts something off. It is stored with the cursor.
+func (b *Batch) Later(l ...plan.Later) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.later = append(b.later, l...)
+}
+
+// Each calls decide for every subject, several at a time, and returns the first error.
+func Each[T any](ctx context.Context, subjects []T, decide func(context.Context, T) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(subjectsAtOnce)
+	for _, s := range subjects {
+		g.Go(func() error { return decide(ctx, s) })
+	}
+	return g.Wait()
+}
+
+// Named is a namespace and a name.
+type Named struct{ Namespace, Name string }
+
+// Set collects the subjects of a batch.
+type Set map[Named]bool
+
+// Add adds a subject.
+func (s Set) Add(namespace, name string) { s[Named{namespace, name}] = true }
+
+// Sorted returns the subjects in order.
+func (s Set) Sorted() []Named {
+	out := make([]Named, 0, len(s))
+	for n := range s {
+		out = append(out, n)
+	}
+	slices.SortFunc(out, func(a, b Named) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}

@@ -1,0 +1,242 @@
+package consumer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+// Row keys of a cluster's ledger partition.
+const (
+	cursorClass = "c-"
+	dueClass    = "d-"
+	dueEnd      = "d."
+	subjectHash = 12 // bytes of the hash that names a subject in a key
+)
+
+// ledger keeps the cursors of a cluster's functions and what they put off, in one partition, so
+// that a cursor moves in the transaction that stores what the batch put off.
+type ledger struct {
+	store     table.Store
+	partition string
+
+	mu     sync.Mutex
+	loaded bool
+	due    map[string]*dueRow
+}
+
+// dueRow is something put off.
+type dueRow struct {
+	Function string     `json:"function"`
+	Later    plan.Later `json:"later"`
+	key      string
+}
+
+func newLedger(store table.Store, cluster string) *ledger {
+	return &ledger{store: store, partition: kubestorage.Partition(cluster, "cursors"), due: map[string]*dueRow{}}
+}
+
+// subject names what a Later is about; a later one for the same subject replaces it.
+func subject(function string, l plan.Later) string {
+	sum := sha256.Sum256([]byte(function + "\x00" + l.Kind + "\x00" + l.Subject.Resource.String() + "\x00" +
+		l.Subject.Namespace + "\x00" + l.Subject.Name + "\x00" + string(l.Subject.UID)))
+	return hex.EncodeToString(sum[:subjectHash])
+}
+
+func dueKey(at time.Time, id string) string {
+	return fmt.Sprintf("%s%016x-%s", dueClass, max(at.UnixMilli(), 0), id)
+}
+
+// load reads what is due, once in the life of the instance. Callers hold mu.
+func (l *ledger) load(ctx context.Context) error {
+	if l.loaded {
+		return nil
+	}
+	var broken error
+	err := table.All(ctx, l.store, l.partition, table.Query{From: dueClass, To: dueEnd}, func(row table.Row) bool {
+		d := &dueRow{key: row.Key}
+		if broken = json.Unmarshal(row.Value, d); broken != nil {
+			broken = fmt.Errorf("%w: row %q: %w", table.ErrCorrupt, row.Key, broken)
+			return false
+		}
+		l.due[subject(d.Function, d.Later)] = d
+		return true
+	})
+	if err = errors.Join(err, broken); err != nil {
+		return fmt.Errorf("reading what is due: %w", err)
+	}
+	l.loaded = true
+	return nil
+}
+
+// cursor returns a function's cursor: the revision up to which it has seen each log.
+func (l *ledger) cursor(ctx context.Context, function string) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	row, err := l.store.Get(ctx, l.partition, cursorClass+function)
+	if errors.Is(err, table.ErrNotFound) {
+		return out, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(row.Value, &out)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cursor of %s: %w", function, err)
+	}
+	return out, nil
+}
+
+// next returns when the next thing is due, and whether there is any.
+func (l *ledger) next(ctx context.Context) (time.Time, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return time.Time{}, false, err
+	}
+	var first time.Time
+	for _, d := range l.due {
+		if first.IsZero() || d.Later.At.Before(first) {
+			first = d.Later.At
+		}
+	}
+	return first, !first.IsZero(), nil
+}
+
+// dueFor returns what a function put off until now or earlier, in the order of time.
+func (l *ledger) dueFor(ctx context.Context, function string, now time.Time) ([]plan.Later, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return nil, err
+	}
+	var out []plan.Later
+	for _, d := range l.due {
+		if d.Function == function && !d.Later.At.After(now) {
+			out = append(out, d.Later)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].At.Before(out[j].At) })
+	return out, nil
+}
+
+// functionsDue returns the names of the functions for which something is due.
+func (l *ledger) functionsDue(ctx context.Context, now time.Time) (map[string]bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, d := range l.due {
+		if !d.Later.At.After(now) {
+			out[d.Function] = true
+		}
+	}
+	return out, nil
+}
+
+// settle moves a function's cursor, removes what was due and has been handled, and stores what was
+// put off, in as few transactions as they fit in, the cursor last.
+func (l *ledger) settle(ctx context.Context, function string, cursor map[string]uint64, handled, later []plan.Later) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return err
+	}
+	ops, after := l.dueOps(function, handled, later)
+	if cursor != nil {
+		value, err := json.Marshal(cursor)
+		if err != nil {
+			return fmt.Errorf("encoding a cursor: %w", err)
+		}
+		ops = append(ops, table.Op{Kind: table.Put, Key: cursorClass + function, Value: value})
+	}
+	for len(ops) > 0 {
+		n := min(len(ops), table.MaxOps)
+		if err := l.store.Commit(ctx, l.partition, ops[:n]); err != nil {
+			l.loaded, l.due = false, map[string]*dueRow{} // what is stored is not known any more
+			return fmt.Errorf("moving the cursor of %s: %w", function, err)
+		}
+		ops = ops[n:]
+	}
+	for id, d := range after {
+		if d == nil {
+			delete(l.due, id)
+		} else {
+			l.due[id] = d
+		}
+	}
+	return nil
+}
+
+// dueOps returns the operations that make the stored due rows what they shall be, and what changes
+// in memory once they are committed.
+func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.Op, map[string]*dueRow) {
+	want := map[string]*dueRow{}
+	var order []string
+	set := func(id string, d *dueRow) {
+		if _, seen := want[id]; !seen {
+			order = append(order, id)
+		}
+		want[id] = d
+	}
+	for _, h := range handled {
+		set(subject(function, h), nil)
+	}
+	for _, p := range later {
+		id := subject(function, p)
+		if p.At.IsZero() {
+			set(id, nil)
+			continue
+		}
+		set(id, &dueRow{Function: function, Later: p, key: dueKey(p.At, id)})
+	}
+	var ops []table.Op
+	after := map[string]*dueRow{}
+	for _, id := range order {
+		d, current := want[id], l.due[id]
+		if d != nil && current != nil && d.key == current.key || d == nil && current == nil {
+			continue
+		}
+		after[id] = d
+		if current != nil {
+			ops = append(ops, table.Op{Kind: table.Delete, Key: current.key, ETag: table.Any})
+		}
+		if d != nil {
+			value, err := json.Marshal(d)
+			if err != nil {
+				continue
+			}
+			ops = append(ops, table.Op{Kind: table.Put, Key: d.key, Value: value})
+		}
+	}
+	return ops, after
+}
+
+// storeCursors stores cursors, by function.
+func (l *ledger) storeCursors(ctx context.Context, cursors map[string]map[string]uint64) error {
+	ops := make([]table.Op, 0, len(cursors))
+	for function, cursor := range cursors {
+		value, err := json.Marshal(cursor)
+		if err != nil {
+			return fmt.Errorf("encoding a cursor: %w", err)
+		}
+		ops = append(ops, table.Op{Kind: table.Put, Key: cursorClass + function, Value: value})
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	if err := l.store.Commit(ctx, l.partition, ops); err != nil {
+		return fmt.Errorf("storing cursors: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+const (
+	// retryKind names the due row with which a failed batch asks to come again.
+	retryKind = "retry"
+	// firstRetry and maxRetry bound the pause after a failed batch, which doubles.
+	firstRetry = 100 * time.Millisecond
+	maxRetry   = time.Minute
+)
+
+// runner runs one function of one cluster. It has a goroutine only while there is work.
+type runner struct {
+	fn      Function
+	cluster *Cluster
+
+	mu      sync.Mutex
+	running bool
+	again   bool
+	stopped bool
+	// cursor is nil until it was read.
+	cursor   map[string]uint64
+	unstored bool
+	failures int
+}
+
+// ring starts the runner, or tells it to look once more.
+func (r *runner) ring() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return
+	}
+	if r.running {
+		r.again = true
+		return
+	}
+	r.running = true
+	r.cluster.enter()
+	go r.run()
+}
+
+// listens reports whether changes of a log group wake the function.
+func (r *runner) listens(group string) bool {
+	for _, g := range r.fn.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// run handles batches until it is at the head of its logs and nothing is due.
+func (r *runner) run() {
+	defer r.cluster.leave()
+	for {
+		r.mu.Lock()
+		r.again = false
+		r.mu.Unlock()
+		more, err := r.batch(r.cluster.ctx)
+		if err != nil {
+			r.failed(err)
+		} else {
+			r.failures = 0
+		}
+		r.mu.Lock()
+		if r.stopped || !more && !r.again {
+			r.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+// failed asks to be called again, later each time.
+func (r *runner) failed(err error) {
+	if r.cluster.ctx.Err() != nil {
+		return
+	}
+	pause := min(firstRetry<<min(r.failures, 16), maxRetry)
+	r.failures++
+	slog.Warn("function failed, will try again", "cluster", r.cluster.Name, "function", r.fn.Name, "in", pause, "error", err)
+	l := plan.Later{At: r.cluster.now().Add(pause), Kind: retryKind}
+	if err := r.cluster.ledger.settle(r.cluster.ctx, r.fn.Name, nil, nil, []plan.Later{l}); err != nil {
+		slog.Error("cannot store a retry; the timer will find the cursor behind", "cluster", r.cluster.Name, "function", r.fn.Name, "error", err)
+	}
+	r.cluster.arm()
+}
+
+// batch handles what there is. It reports whether there may be more.
+func (r *runner) batch(ctx context.Context) (bool, error) {
+	if err := r.loadCursor(ctx); err != nil {
+		return false, err
+	}
+	now := r.cluster.now()
+	due, err := r.cluster.ledger.dueFor(ctx, r.fn.Name, now)
+	if err != nil {
+		return false, err
+	}
+	b := &Batch{Cluster: r.cluster.forFunction(r.fn), Due: due, Now: now}
+	next, err := r.collect(ctx, b)
+	if err != nil {
+		return false, err
+	}
+	if len(b.Changes) == 0 && len(due) == 0 && !b.Resync {
+		return false, nil
+	}
+	if err := r.fn.Handle(ctx, b); err != nil {
+		return false, fmt.Errorf("handling %d changes: %w", len(b.Changes), err)
+	}
+	if len(due)+len(b.later) > 0 {
+		if err := r.cluster.ledger.settle(ctx, r.fn.Name, next, due, b.later); err != nil {
+			return false, err
+		}
+		r.cluster.arm()
+	}
+	r.move(next)
+	return true, nil
+}
+
+// move moves the cursor. It is stored a moment later, with those of others: a crash in between
+// handles the batch again, which changes nothing.
+func (r *runner) move(next map[string]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cursor = next
+	r.unstored = true
+}
+
+// takeUnstored returns the cursor if it has moved since it was last taken.
+func (r *runner) takeUnstored() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.unstored {
+		return nil
+	}
+	r.unstored = false
+	return r.cursor
+}
+
+func (r *runner) loadCursor(ctx context.Context) (err error) {
+	if r.cursor == nil {
+		r.cursor, err = r.cluster.ledger.cursor(ctx, r.fn.Name)
+	}
+	return err
+}
+
+// collect fills a batch with the snapshot and the changes up to it, and returns the cursor that the
+// batch moves to. A function that has never run, or fell behind what is kept, begins with Resync.
+func (r *runner) collect(ctx context.Context, b *Batch) (map[string]uint64, error) {
+	var err error
+	if b.Snapshot, err = r.cluster.snapshot(ctx, b.groups); err != nil {
+		return nil, err
+	}
+	next := map[string]uint64{}
+	for _, group := range r.fn.Groups {
+		state := b.States[group]
+		next[group] = state.Rev
+		since, known := r.cursor[group]
+		if !known {
+			b.Resync = true
+			continue
+		}
+		if since >= state.Rev {
+			continue
+		}
+		events, err := r.cluster.Logs[group].Between(ctx, since, state.Rev)
+		if errors.Is(err, tablelog.ErrCompacted) {
+			b.Resync = true
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the log %s: %w", group, err)
+		}
+		b.Changes = append(b.Changes, events...)
+	}
+	return next, nil
+}
+
+// behind reports whether a log has moved past the cursor, or something is due.
+func (r *runner) behind(ctx context.Context) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running {
+		return true, nil
+	}
+	if err := r.loadCursor(ctx); err != nil {
+		return false, err
+	}
+	for _, group := range r.fn.Groups {
+		s, err := r.cluster.Logs[group].Known(ctx)
+		if err != nil {
+			return false, err
+		}
+		if since, known := r.cursor[group]; !known || since < s.Rev {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (r *runner) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+}

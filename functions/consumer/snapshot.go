@@ -1,0 +1,86 @@
+package consumer
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/planclient"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+)
+
+// Snapshot is a state of each log that a function reads: consistent within a log, and of about the
+// same moment between logs.
+type Snapshot struct {
+	States  map[string]*tablelog.State
+	decoder kubestorage.Decoder
+}
+
+// At returns the revisions of the snapshot's states.
+func (s *Snapshot) At() planclient.Revisions {
+	out := planclient.Revisions{}
+	for group, state := range s.States {
+		out[group] = state.Rev
+	}
+	return out
+}
+
+// Read returns the typed object of an entry; false for another type. What cannot be decoded is
+// corrupt, and is returned as an error.
+func Read[T any](s *Snapshot, e *tablelog.Entry) (T, bool, error) {
+	var none T
+	if e == nil {
+		return none, false, nil
+	}
+	obj, err := s.decoder.Object(e)
+	if err != nil {
+		return none, false, fmt.Errorf("reading %s: %w", e.Key, err)
+	}
+	t, ok := obj.(T)
+	return t, ok, nil
+}
+
+// Get returns an object, or false if there is none.
+func Get[T any](s *Snapshot, gr schema.GroupResource, namespace, name string) (T, bool, error) {
+	state := s.States[kubestorage.GroupOf(gr)]
+	return Read[T](s, state.Get(kubestorage.KeyOf(gr, namespace, name)))
+}
+
+// List returns the objects of a resource, of one namespace if it is named.
+func List[T any](s *Snapshot, gr schema.GroupResource, namespace string) ([]T, error) {
+	prefix := kubestorage.Prefix(gr) + "/"
+	if namespace != "" {
+		prefix += namespace + "/"
+	}
+	var out []T
+	var err error
+	s.States[kubestorage.GroupOf(gr)].Ascend(prefix, "", func(e *tablelog.Entry) bool {
+		var t T
+		var ok bool
+		if t, ok, err = Read[T](s, e); ok {
+			out = append(out, t)
+		}
+		return err == nil
+	})
+	return out, err
+}
+
+// OwnedBy returns the objects of a resource that name an owner.
+func OwnedBy[T any](s *Snapshot, gr schema.GroupResource, owner types.UID) ([]T, error) {
+	var out []T
+	for _, e := range s.States[kubestorage.GroupOf(gr)].OwnedBy(string(owner)) {
+		if of, _, _ := kubestorage.ParseKey(e.Key); of != gr {
+			continue
+		}
+		t, ok, err := Read[T](s, e)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}

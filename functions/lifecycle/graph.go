@@ -1,0 +1,103 @@
+package lifecycle
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/lifecycle"
+	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/functions/consumer"
+)
+
+// graph reads the graph of owners from a snapshot.
+type graph struct {
+	*consumer.Snapshot
+	mapper meta.RESTMapper
+}
+
+func (b *batch) graph(s *consumer.Snapshot) graph { return graph{s, b.discovered.Mapper} }
+
+// object returns an entry as a node of the graph, nil for no entry or for a kind without metadata.
+func (g graph) object(e *tablelog.Entry) (*lifecycle.Object, error) {
+	obj, ok, err := consumer.Read[metav1.Object](g.Snapshot, e)
+	if err != nil || !ok {
+		return nil, err
+	}
+	kinds, _, err := clientscheme.Scheme.ObjectKinds(obj.(runtime.Object))
+	if err != nil || len(kinds) == 0 {
+		return nil, fmt.Errorf("finding the kind of %s: %w", e.Key, err)
+	}
+	gr, namespace, name := kubestorage.ParseKey(e.Key)
+	return &lifecycle.Object{
+		Ref:        plan.Ref{Resource: gr.WithVersion(kinds[0].Version), Namespace: namespace, Name: name, UID: obj.GetUID()},
+		APIVersion: kinds[0].GroupVersion().String(), Kind: kinds[0].Kind,
+		ResourceVersion: obj.GetResourceVersion(), OwnerReferences: obj.GetOwnerReferences(),
+		Finalizers: obj.GetFinalizers(), DeletionTimestamp: obj.GetDeletionTimestamp(),
+	}, nil
+}
+
+// at returns the object of a key, nil if there is none.
+func (g graph) at(key string) (*lifecycle.Object, error) {
+	gr, _, _ := kubestorage.ParseKey(key)
+	return g.object(g.States[kubestorage.GroupOf(gr)].Get(key))
+}
+
+// resolve returns where a reference from a namespace points. It is false for an unknown kind.
+func (g graph) resolve(ref metav1.OwnerReference, namespace string) (key string, state lifecycle.OwnerState, known bool) {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return "", state, false
+	}
+	mapping, err := g.mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
+	if err != nil {
+		return "", state, false
+	}
+	state.Resource, state.Scope = mapping.Resource, lifecycle.NamespaceScoped
+	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
+		state.Scope, namespace = lifecycle.ClusterScoped, ""
+	}
+	return kubestorage.KeyOf(mapping.Resource.GroupResource(), namespace, ref.Name), state, true
+}
+
+// node returns an object with its owners and dependents.
+func (g graph) node(obj *lifecycle.Object) (lifecycle.Node, error) {
+	n := lifecycle.Node{Object: *obj, Owners: lifecycle.Owners{}}
+	for _, ref := range obj.OwnerReferences {
+		key, state, known := g.resolve(ref, obj.Ref.Namespace)
+		if !known {
+			continue
+		}
+		var err error
+		if state.Found, err = g.at(key); err != nil {
+			return n, err
+		}
+		n.Owners[lifecycle.CoordinatesOf(ref)] = state
+	}
+	var err error
+	n.Dependents, err = g.dependents(obj)
+	return n, err
+}
+
+// dependents returns the objects that refer to an object, from all logs.
+func (g graph) dependents(obj *lifecycle.Object) ([]lifecycle.Object, error) {
+	var out []lifecycle.Object
+	for _, group := range kubestorage.Groups {
+		for _, e := range g.States[group].OwnedBy(string(obj.Ref.UID)) {
+			d, err := g.object(e)
+			if err != nil {
+				return nil, err
+			}
+			if d != nil {
+				out = append(out, *d)
+			}
+		}
+	}
+	return out, nil
+}
