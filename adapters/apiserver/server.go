@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/initializer"
+	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/filters"
@@ -25,6 +29,7 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/proxy"
 	clientdiscovery "k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	clientinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -41,6 +46,7 @@ import (
 	kubeoptions "k8s.io/kubernetes/pkg/kubeapiserver/options"
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
 	corerest "k8s.io/kubernetes/pkg/registry/core/rest"
+	"k8s.io/kubernetes/pkg/registry/core/service/ipallocator"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
@@ -95,10 +101,22 @@ type Server struct {
 	generic    *genericapiserver.GenericAPIServer
 	handler    http.Handler
 	discovered func() (*Discovered, error)
+	stop       chan struct{}
+	closing    sync.Once
+	clusterIPs ipallocator.Interface
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) { s.handler.ServeHTTP(w, req) }
+
+// Close ends what plugins and allocators keep running. Requests must have ended.
+func (s *Server) Close() {
+	s.closing.Do(func() {
+		close(s.stop)
+		s.clusterIPs.Destroy()
+		s.generic.Destroy()
+	})
+}
 
 // Mount serves a path of our own behind the filters, which authenticate and authorise it.
 func (s *Server) Mount(prefix string, h http.Handler) {
@@ -150,7 +168,7 @@ func (s *Server) discover() (*Discovered, error) {
 
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
-	s := &Server{logs: o.Logs, decoder: kubestorage.Decoder{Deserializer: legacyscheme.Codecs.UniversalDeserializer()}}
+	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: legacyscheme.Codecs.UniversalDeserializer()}}
 	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.admit, b.build, b.install} {
@@ -225,22 +243,45 @@ func (b *builder) authenticate() (err error) {
 	return err
 }
 
-// admit sets up the default admission plugins.
+// admit sets up the default admission plugins, as AdmissionOptions.ApplyTo of
+// k8s.io/apiserver/pkg/server/options does, but for what it stops them with: clusters come and go here.
 func (b *builder) admit() error {
 	dynamicClient, err := dynamic.NewForConfig(b.loopback)
 	if err != nil {
 		return err
 	}
-	admission := controlplaneadmission.Config{
+	control := controlplaneadmission.Config{
 		LoopbackClientConfig: b.loopback, ExternalInformers: b.factory(), APIResourceConfig: b.storage.APIResourceConfigSource,
 	}
 	resolver := aggregatorapiserver.NewClusterIPServiceResolver(b.factory().Core().V1().Services().Lister())
-	initializers, err := admission.New(controlplaneapiserver.CreateProxyTransport(), nil, resolver, b.config.TracerProvider)
+	initializers, err := control.New(controlplaneapiserver.CreateProxyTransport(), nil, resolver, b.config.TracerProvider)
 	if err != nil {
 		return err
 	}
-	return kubeoptions.NewAdmissionOptions().ApplyTo(b.config, b.factory(), b.client, dynamicClient,
-		b.config.FeatureGate, b.config.EffectiveVersion, initializers...)
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(b.client.Discovery()))
+	chain := admission.PluginInitializers{
+		initializer.NewAPIServerIDInitializer(b.config.APIServerID),
+		initializer.New(b.client, dynamicClient, b.factory(), b.config.Authorization.Authorizer,
+			b.config.FeatureGate, b.config.EffectiveVersion, b.stop, mapper),
+	}
+	chain = append(chain, initializers...)
+	plugins := kubeoptions.NewAdmissionOptions().GenericAdmission
+	var names []string
+	for _, name := range plugins.RecommendedPluginOrder {
+		if !plugins.DefaultOffPlugins.Has(name) {
+			names = append(names, name)
+		}
+	}
+	configs, err := admission.ReadAdmissionConfiguration(names, "", runtime.NewScheme())
+	if err != nil {
+		return err
+	}
+	all, err := plugins.Plugins.NewFromPlugins(names, configs, chain, plugins.Decorators)
+	if err != nil {
+		return err
+	}
+	b.config.AdmissionControl = admissionmetrics.WithStepMetrics(all)
+	return nil
 }
 
 func (b *builder) build() (err error) {
@@ -298,8 +339,7 @@ func (b *builder) coreGroup() (*coreGroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	clusterIPs, err := newClusterIPAllocator(b.loopback, b.factory(), b.o.ServiceRange)
-	if err != nil {
+	if b.clusterIPs, err = newClusterIPAllocator(b.loopback, b.factory(), b.o.ServiceRange); err != nil {
 		return nil, err
 	}
 	nodePortAllocator, err := newNodePortAllocator(restOptions{logs: b.logs, factory: b.storage})
@@ -314,6 +354,6 @@ func (b *builder) coreGroup() (*coreGroup, error) {
 		},
 		authorizer: b.config.Authorization.Authorizer, audiences: b.o.audiences(),
 		kubelet: kubelet, transport: controlplaneapiserver.CreateProxyTransport(),
-		endpointSlices: slices, clusterIPs: clusterIPs, nodePorts: nodePortAllocator,
+		endpointSlices: slices, clusterIPs: b.clusterIPs, nodePorts: nodePortAllocator,
 	}, nil
 }

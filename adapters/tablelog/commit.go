@@ -292,9 +292,11 @@ func preview(s *State, sub *submission) []Event {
 // transact commits the submissions as one transaction on a state, applies it, and finishes them.
 func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error {
 	if l.opts.BeforeWrite != nil {
-		if err := l.opts.BeforeWrite(ctx); err != nil {
+		ended, err := l.opts.BeforeWrite(ctx)
+		if err != nil {
 			return err
 		}
+		defer ended()
 	}
 	id := l.writeID.Add(1)
 	next := s.clone()

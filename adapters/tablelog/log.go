@@ -70,8 +70,9 @@ type Options struct {
 	SoleWriter bool
 	// Committed is called, if set, after every commit of this instance, with the log's revision.
 	Committed func(rev uint64)
-	// BeforeWrite is called, if set, before a transaction leaves; an error stops it.
-	BeforeWrite func(context.Context) error
+	// BeforeWrite is called, if set, before a transaction leaves; an error stops it. What it returns
+	// is called when the transaction has ended, one way or the other, and was rung for.
+	BeforeWrite func(context.Context) (ended func(), err error)
 }
 
 // Log is one dense log.
