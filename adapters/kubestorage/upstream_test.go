@@ -1,14 +1,24 @@
 //go:build upstreamsuite
 
+// The build tag is there because go.mod does not list what only upstream's suite needs, testify.
+
 package kubestorage
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"reflect"
+	goruntime "runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/apitesting"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,13 +58,11 @@ func init() {
 // inapplicable are the functions of upstream's suite that are not run.
 var inapplicable = map[string]string{
 	"RunTestGetListWithErrorAggregation": "collects the errors of etcd3's own unexported error type",
-	"RunOptionalTestProgressNotify":      "is for a cache over the storage; here the storage sends bookmarks itself",
 }
 
 // upstreamKeys maps the keys of upstream's suite, "/pods/...", to those of a resource of the core group.
 type upstreamKeys struct {
 	*Storage
-	transformer value.Transformer
 }
 
 func mapped(key string) string {
@@ -83,7 +91,11 @@ func (s *upstreamKeys) Get(ctx context.Context, key string, opts storage.GetOpti
 }
 
 func (s *upstreamKeys) GetList(ctx context.Context, key string, opts storage.ListOptions, list runtime.Object) error {
-	return s.Storage.GetList(ctx, mapped(key), opts, list)
+	err := s.Storage.GetList(ctx, mapped(key), opts, list)
+	if storage.IsInternalError(err) {
+		return storage.NewInternalError(errors.New(strings.ReplaceAll(err.Error(), "/core/pods", "/pods")))
+	}
+	return err
 }
 
 func (s *upstreamKeys) GuaranteedUpdate(ctx context.Context, key string, out runtime.Object, ignoreNotFound bool,
@@ -124,6 +136,38 @@ func (f fixture) compact(ctx context.Context, t *testing.T, version string) {
 	}
 	if floor, err := f.log.Compact(ctx, rev, 1<<20); err != nil || floor != rev {
 		t.Fatalf("compacted to %d: %v, want %d", floor, err, rev)
+	}
+}
+
+// compactAsEtcd adds the revision that upstream's compaction takes for a row of its own.
+func (f fixture) compactAsEtcd(ctx context.Context, t *testing.T, version string) {
+	t.Helper()
+	f.compact(ctx, t, version)
+	f.increase(ctx, t)
+}
+
+// expiring runs a test beside what deletes expired objects, which a host does at due times.
+func expiring(test func(context.Context, *testing.T, storage.Interface)) upstreamTest {
+	return func(ctx context.Context, t *testing.T, f fixture) {
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ticker := time.NewTicker(50 * time.Millisecond)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case now := <-ticker.C:
+					if _, _, err := f.log.DeleteExpired(ctx, now, 10); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+		test(ctx, t, f.store)
+		cancel()
+		wg.Wait()
 	}
 }
 
@@ -192,6 +236,8 @@ var stores = map[string]struct {
 type options struct {
 	codec       runtime.Codec
 	transformer value.Transformer
+	// parallel tests alter nothing that others share, such as feature gates.
+	parallel bool
 }
 
 // over runs a test over every kind of store.
@@ -199,6 +245,9 @@ func over(t *testing.T, o options, test func(ctx context.Context, t *testing.T, 
 	t.Helper()
 	for name, kind := range stores {
 		t.Run(name, func(t *testing.T) {
+			if o.parallel {
+				t.Parallel()
+			}
 			codec, transformer := o.codec, o.transformer
 			if codec == nil {
 				codec = apitesting.TestCodec(codecs, examplev1.SchemeGroupVersion)
@@ -252,7 +301,7 @@ var storeTests = map[string]upstreamTest{
 	"RunTestCreate": func(ctx context.Context, t *testing.T, f fixture) {
 		storagetesting.RunTestCreate(ctx, t, f.store, f.stored)
 	},
-	"RunTestCreateWithTTL":                              plainly(storagetesting.RunTestCreateWithTTL),
+	"RunTestCreateWithTTL":                              expiring(storagetesting.RunTestCreateWithTTL),
 	"RunTestCreateWithKeyExist":                         plainly(storagetesting.RunTestCreateWithKeyExist),
 	"RunTestGet":                                        plainly(storagetesting.RunTestGet),
 	"RunTestUnconditionalDelete":                        plainly(storagetesting.RunTestUnconditionalDelete),
@@ -266,14 +315,14 @@ var storeTests = map[string]upstreamTest{
 	"RunTestPreconditionalDeleteWithSuggestion":         plainly(storagetesting.RunTestPreconditionalDeleteWithSuggestion),
 	"RunTestPreconditionalDeleteWithOnlySuggestionPass": plainly(storagetesting.RunTestPreconditionalDeleteWithOnlySuggestionPass),
 	"RunTestGetListRecursivePrefix":                     plainly(storagetesting.RunTestGetListRecursivePrefix),
-	"RunTestGuaranteedUpdateWithTTL":                    plainly(storagetesting.RunTestGuaranteedUpdateWithTTL),
+	"RunTestGuaranteedUpdateWithTTL":                    expiring(storagetesting.RunTestGuaranteedUpdateWithTTL),
 	"RunTestGuaranteedUpdateWithConflict":               plainly(storagetesting.RunTestGuaranteedUpdateWithConflict),
 	"RunTestGuaranteedUpdateWithSuggestionAndConflict":  plainly(storagetesting.RunTestGuaranteedUpdateWithSuggestionAndConflict),
 	"RunTestListPaging":                                 plainly(storagetesting.RunTestListPaging),
 	"RunTestNamespaceScopedList":                        plainly(storagetesting.RunTestNamespaceScopedList),
 	"RunTestKeySchema":                                  plainly(storagetesting.RunTestKeySchema),
 	"RunTestList": func(ctx context.Context, t *testing.T, f fixture) {
-		storagetesting.RunTestList(ctx, t, f.store, f.compact, false, storagetesting.NewKubernetesRecorder(nil))
+		storagetesting.RunTestList(ctx, t, f.store, f.compactAsEtcd, false, storagetesting.NewKubernetesRecorder(nil))
 	},
 	"RunTestConsistentList": func(ctx context.Context, t *testing.T, f fixture) {
 		storagetesting.RunTestConsistentList(ctx, t, f.store, f.increase, false, true, false)
@@ -335,6 +384,11 @@ var watchTests = map[string]upstreamTest{
 	"RunTestWatchFromZero": func(ctx context.Context, t *testing.T, f fixture) {
 		storagetesting.RunTestWatchFromZero(ctx, t, f.store, f.compact)
 	},
+	"RunOptionalTestProgressNotify": func(ctx context.Context, t *testing.T, f fixture) {
+		ctx, cancel := context.WithTimeout(ctx, bookmarkBeforeEnd+500*time.Millisecond) // the end is told of before
+		defer cancel()
+		storagetesting.RunOptionalTestProgressNotify(ctx, t, f.store, f.increase)
+	},
 	"RunTestWatchError": func(ctx context.Context, t *testing.T, f fixture) {
 		storagetesting.RunTestWatchError(ctx, t, f.store)
 	},
@@ -348,13 +402,19 @@ var watchTests = map[string]upstreamTest{
 
 func TestUpstreamsStoreSuite(t *testing.T) {
 	for name, test := range storeTests {
-		t.Run(name, func(t *testing.T) { over(t, options{}, test) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			over(t, options{parallel: true}, test)
+		})
 	}
 }
 
 func TestUpstreamsWatchSuite(t *testing.T) {
 	for name, test := range watchTests {
-		t.Run(name, func(t *testing.T) { over(t, options{}, test) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			over(t, options{parallel: true}, test)
+		})
 	}
 }
 
@@ -396,4 +456,50 @@ func TestUpstreamsSuiteOfUnsafeDeletion(t *testing.T) {
 			storagetesting.RunTestWatchWithUnsafeDelete(ctx, t, f.store, fmt.Errorf("bits flipped"))
 		})
 	})
+}
+
+// TestNoFunctionOfUpstreamsSuiteIsForgotten reads upstream's source, so that a function which a later
+// version adds is either run or named as inapplicable.
+func TestNoFunctionOfUpstreamsSuiteIsForgotten(t *testing.T) {
+	unsafe := map[string]bool{
+		"RunTestDeleteWithConflictAndMissingExpectedTransformOrDecodeError":   true,
+		"RunTestDeleteExpectedTransformOrDecodeError":                         true,
+		"RunTestDeleteWithSuggestionAndMissingExpectedTransformOrDecodeError": true,
+		"RunTestWatchWithUnsafeDelete":                                        true,
+	}
+	dir, err := upstreamDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range []string{"store_tests.go", "watcher_tests.go"} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, file), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range parsed.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Run") {
+				continue
+			}
+			found++
+			name := f.Name.Name
+			if storeTests[name] == nil && watchTests[name] == nil && !unsafe[name] && inapplicable[name] == "" {
+				t.Errorf("%s is neither run nor inapplicable", name)
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("found %d functions in %s", found, dir)
+	}
+}
+
+// upstreamDir is where the source of upstream's suite lies.
+func upstreamDir() (string, error) {
+	pc := reflect.ValueOf(storagetesting.RunTestCreate).Pointer()
+	file, _ := goruntime.FuncForPC(pc).FileLine(pc)
+	if !filepath.IsAbs(file) {
+		return "", fmt.Errorf("the source of upstream's suite is not known: %q", file)
+	}
+	return filepath.Dir(file), nil
 }

@@ -193,8 +193,19 @@ func (w *watcher) transform(ev tablelog.Event) bool {
 			return w.sendChange(ev, current, previous)
 		}
 	}
+	if ev.Type == tablelog.Deleted {
+		err = unreadableDeletion(err)
+	}
 	w.send(watch.Event{Type: watch.Error, Object: statusOf(err)})
 	return false
+}
+
+// unreadableDeletion says that what was deleted cannot be told, as in etcd3/watcher.go.
+func unreadableDeletion(err error) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonStoreReadError,
+		Message: fmt.Sprintf("saw a DELETED event, but object data is corrupt - %v", err),
+	}}
 }
 
 func (w *watcher) sendChange(ev tablelog.Event, current, previous runtime.Object) bool {
@@ -273,7 +284,7 @@ type bookmarkTimer struct {
 
 func (w *watcher) newTimer() *bookmarkTimer {
 	t := &bookmarkTimer{w: w, last: time.Now()}
-	if w.opts.Predicate.AllowWatchBookmarks {
+	if w.opts.Predicate.AllowWatchBookmarks || w.opts.ProgressNotify {
 		t.timer = time.NewTimer(time.Hour)
 		t.timer.Stop()
 	}

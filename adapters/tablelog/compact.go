@@ -17,6 +17,9 @@ const compactBatch = 32
 // returns the oldest revision kept. It removes about maxRows rows at most; call it again while it
 // returns less than was asked for.
 //
+// That revision is the oldest that states can be read at and changes read from; what comes before
+// gives ErrCompacted, in this instance at once, in others when they look at the rows.
+//
 // What stays readable needs no change of the past: every row that a kept change names as its
 // predecessor is kept, and every row of an object's present value. So a change that becomes too old
 // takes with it the row of the change before it, and its own only if it was a deletion.

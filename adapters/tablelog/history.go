@@ -55,7 +55,7 @@ func (l *Log) EventsSince(ctx context.Context, since uint64) ([]Event, *State, e
 	if err != nil {
 		return nil, nil, err
 	}
-	if since+1 < l.floor.Load() {
+	if since < l.floor.Load() {
 		return nil, s, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
 	events, err := l.eventsBetween(ctx, since, s.Rev)

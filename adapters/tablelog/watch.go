@@ -28,7 +28,7 @@ func (l *Log) Subscribe(ctx context.Context, prefix string, since uint64) (*Subs
 	if since > s.Rev {
 		return nil, fmt.Errorf("revision %d: %w", since, ErrFuture)
 	}
-	if since+1 < l.floor.Load() {
+	if since < l.floor.Load() {
 		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
 	sub := &Subscription{prefix: prefix, rev: since, wake: make(chan struct{}, 1)}
