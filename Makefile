@@ -34,7 +34,7 @@ bench: build ## measure zeroplane beside the upstream daemons
 	go run ./tests/bench
 
 build: ## build bin/zeroplane
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/zeroplane ./functions/zeroplane
+	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/zeroplane ./functions/zeroplane
 
 clean: ## remove all that was built, and the cluster of `make run`
 	rm -rf bin .cache
@@ -44,4 +44,4 @@ help: ## say what there is
 
 # The linter is built from the versions that its module pins, once for each of them.
 .cache/bin/golangci-lint: tests/tools/go.mod tests/tools/go.sum
-	cd tests/tools && go build -trimpath -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	cd tests/tools && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -30,7 +30,6 @@ operator   e2e   tests/operator  ./...
 '
 
 # What `make build` compiles serves the tests too, as long as both compile it in the same way.
-GOFLAGS="$(go env GOFLAGS) -trimpath"
 export GOFLAGS CGO_ENABLED=0
 
 long=${ZEROPLANE_LONG:-}

@@ -118,9 +118,10 @@ func (s *Server) Close() {
 	})
 }
 
-// Mount serves a path of our own behind the filters, which authenticate and authorise it.
-func (s *Server) Mount(prefix string, h http.Handler) {
-	s.generic.Handler.NonGoRestfulMux.HandlePrefix(prefix, h)
+// Mount serves a path of our own, and all below it, behind the filters, which authenticate and authorise it.
+func (s *Server) Mount(path string, h http.Handler) {
+	s.generic.Handler.NonGoRestfulMux.Handle(path, h)
+	s.generic.Handler.NonGoRestfulMux.HandlePrefix(path+"/", h)
 }
 
 // Decoder returns the decoder of stored objects.
@@ -176,7 +177,6 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("assembling the API server: %w", err)
 		}
 	}
-	s.handler = s.generic.Handler.FullHandlerChain
 	return s, nil
 }
 
@@ -268,10 +268,15 @@ func (b *builder) admit() error {
 	plugins := kubeoptions.NewAdmissionOptions().GenericAdmission
 	var names []string
 	for _, name := range plugins.RecommendedPluginOrder {
-		if !plugins.DefaultOffPlugins.Has(name) {
-			names = append(names, name)
+		if plugins.DefaultOffPlugins.Has(name) {
+			continue
 		}
+		if _, isPolicy := policyPlugins[name]; isPolicy {
+			name = onDemandName(name)
+		}
+		names = append(names, name)
 	}
+	b.registerOnDemand(plugins.Plugins, chain)
 	configs, err := admission.ReadAdmissionConfiguration(names, "", runtime.NewScheme())
 	if err != nil {
 		return err
@@ -287,8 +292,11 @@ func (b *builder) admit() error {
 func (b *builder) build() (err error) {
 	// The factory is not given to the generic server, which would start it.
 	b.completed = b.config.Complete(nil)
-	b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegate())
-	return err
+	if b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegate()); err != nil {
+		return err
+	}
+	b.handler = b.generic.Handler.FullHandlerChain
+	return nil
 }
 
 // install adds the API groups and what kube-apiserver's PrepareRun adds.

@@ -71,7 +71,7 @@ func expiry(ttl uint64) int64 {
 	if ttl == 0 {
 		return 0
 	}
-	return time.Now().Unix() + int64(ttl) //nolint:gosec // a time to live is small
+	return time.Now().Unix() + int64(ttl) + 1 //nolint:gosec // a time to live is small; no second is cut short
 }
 
 // commit makes one change durable, or holds it back in a scope, and returns the entry it made.

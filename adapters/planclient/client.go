@@ -162,7 +162,7 @@ func (c *Client) client(gv schema.GroupVersion) (*rest.RESTClient, error) {
 	if gv.Group == "" {
 		config.APIPath = "/api"
 	}
-	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(clientscheme.Scheme, clientscheme.Codecs)
+	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(clientscheme.Scheme, clientscheme.Codecs).WithoutConversion()
 	rc, err := rest.RESTClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", gv, err)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
@@ -41,6 +43,7 @@ var ErrLocked = errors.New("data is in use by another process")
 type Store struct {
 	db    *pebble.DB
 	cache *pebble.Cache
+	lock  *pebble.Lock
 	// epoch and counter make ETags that no earlier opening of the data can have given.
 	epoch   uint64
 	counter atomic.Uint64
@@ -55,35 +58,84 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
-	failed := &failure{}
-	cache := pebble.NewCache(cacheBytes)
-	db, err := pebble.Open(dir, &pebble.Options{
-		Cache:              cache,
-		MemTableSize:       memTableBytes,
-		MaxOpenFiles:       maxOpenFiles,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             failed,
-	})
+	lock, err := pebble.LockDirectory(dir, vfs.Default)
 	if err != nil {
-		cache.Unref()
 		return nil, openError(dir, err)
+	}
+	cache := pebble.NewCache(cacheBytes)
+	s := &Store{cache: cache, lock: lock}
+	exists, err := verify(dir, lock, cache)
+	if err == nil && !exists {
+		err = create(dir, lock, cache)
+	}
+	if err == nil {
+		s.db, err = pebble.Open(dir, optionsFor(cache, lock))
+	}
+	if err != nil {
+		return nil, errors.Join(openError(dir, err), s.release())
 	}
 	var epoch [4]byte
 	if _, err := rand.Read(epoch[:]); err != nil {
-		return nil, fmt.Errorf("drawing an ETag epoch: %w", err)
+		return nil, errors.Join(fmt.Errorf("drawing an ETag epoch: %w", err), s.Close())
 	}
-	return &Store{db: db, cache: cache, epoch: uint64(binary.BigEndian.Uint32(epoch[:])) << 32}, nil
+	s.epoch = uint64(binary.BigEndian.Uint32(epoch[:])) << 32
+	return s, nil
+}
+
+// create makes an empty database. Pebble raises a new one to the newest format only once it has begun
+// its first log, which would then lack what tells damage from a torn end; an opening begins another.
+func create(dir string, lock *pebble.Lock, cache *pebble.Cache) error {
+	db, err := pebble.Open(dir, optionsFor(cache, lock))
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+func optionsFor(cache *pebble.Cache, lock *pebble.Lock) *pebble.Options {
+	return &pebble.Options{
+		Cache:        cache,
+		Lock:         lock,
+		MemTableSize: memTableBytes,
+		MaxOpenFiles: maxOpenFiles,
+		// The newest format marks in the log how far it was synced, so that damage before that is
+		// told from the torn end of a crash.
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             &failure{},
+		// Whoever reads damaged data is told so; the process goes on, as Pebble would not let it.
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
+	}
+}
+
+// release frees what the store holds beside the database.
+func (s *Store) release() error {
+	s.cache.Unref()
+	return s.lock.Close()
 }
 
 func openError(dir string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EWOULDBLOCK), strings.Contains(err.Error(), "lock held"):
 		return fmt.Errorf("opening %s: %w", dir, ErrLocked)
-	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("opening %s: %w: %w", dir, table.ErrCorrupt, err)
+	case errors.Is(err, table.ErrCorrupt):
+		return fmt.Errorf("opening %s: %w", dir, err)
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("opening %s: %w: %w%s", dir, table.ErrCorrupt, err, detail(err))
 	default:
 		return fmt.Errorf("opening %s: %w", dir, err)
 	}
+}
+
+// detail returns what Pebble's error says only when asked for it: the file and the place in it.
+func detail(err error) string {
+	var d interface {
+		error
+		ErrorDetail() string
+	}
+	if errors.As(err, &d) {
+		return " (" + d.ErrorDetail() + ")"
+	}
+	return ""
 }
 
 // failure is Pebble's logger: what it says is of no use to an operator, except before it gives up.
@@ -101,8 +153,7 @@ func (*failure) Fatalf(format string, args ...any) {
 
 // Close flushes and closes the store.
 func (s *Store) Close() error {
-	err := s.db.Close()
-	s.cache.Unref()
+	err := errors.Join(s.db.Flush(), s.db.Close(), s.release())
 	if err != nil {
 		return fmt.Errorf("closing the data directory: %w", err)
 	}

@@ -19,33 +19,32 @@ func open(t *testing.T, dir string) *pebble.Store {
 
 func TestPebbleKeepsTheContract(t *testing.T) {
 	dirs := map[table.Store]string{}
-	stores := map[string]*pebble.Store{}
-	t.Cleanup(func() {
-		for _, s := range stores {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	at := func(t *testing.T, dir string) table.Store {
-		s := open(t, dir)
-		dirs[s], stores[dir] = dir, s
-		return s
-	}
 	contract.Run(t, contract.Adapter{
-		New: func(t *testing.T) table.Store { return at(t, tempDir(t)) },
+		New: func(t *testing.T) table.Store {
+			dir := t.TempDir()
+			s := open(t, dir)
+			dirs[s] = dir
+			t.Cleanup(func() {
+				if dirs[s] != "" {
+					_ = s.Close()
+				}
+			})
+			return s
+		},
 		Reopen: func(t *testing.T, s table.Store) table.Store {
 			dir := dirs[s]
-			if err := stores[dir].Close(); err != nil {
+			delete(dirs, s)
+			if err := s.(*pebble.Store).Close(); err != nil {
 				t.Fatal(err)
 			}
-			return at(t, dir)
+			next := open(t, dir)
+			dirs[next] = dir
+			t.Cleanup(func() {
+				if dirs[next] != "" {
+					_ = next.Close()
+				}
+			})
+			return next
 		},
 	})
-}
-
-// tempDir is a directory that outlives the subtest which asked for it.
-func tempDir(t *testing.T) string {
-	t.Helper()
-	return t.TempDir()
 }

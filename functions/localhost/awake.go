@@ -1,0 +1,134 @@
+package localhost
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/doorbell"
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/events"
+	"github.com/zeroplane/zeroplane/functions/consumer"
+	"github.com/zeroplane/zeroplane/functions/kubelets"
+	"github.com/zeroplane/zeroplane/functions/lifecycle"
+	"github.com/zeroplane/zeroplane/functions/nodes"
+	"github.com/zeroplane/zeroplane/functions/placement"
+	"github.com/zeroplane/zeroplane/functions/workloads"
+)
+
+// awake is a cluster that this process serves: its API chain and its functions.
+type awake struct {
+	info      cluster.Info
+	server    *apiserver.Server
+	functions *consumer.Cluster
+	dirty     *dirty
+	unhear    func()
+
+	mu       sync.Mutex
+	requests int
+	used     time.Time
+	next     time.Time // when something is due, as last told
+}
+
+// wake assembles a cluster.
+func (h *Host) wake(info cluster.Info) (*awake, error) {
+	keys, err := h.maker.Seal.Open(info)
+	if err != nil {
+		return nil, err
+	}
+	serverKeys, err := keys.ForServer()
+	if err != nil {
+		return nil, err
+	}
+	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name}, used: time.Now()}
+	bell := doorbell.New()
+	logs := kubestorage.NewLogs(h.store, info.Partition(), func(group string) tablelog.Options {
+		return tablelog.Options{
+			SoleWriter: true, BeforeWrite: a.dirty.beforeWrite,
+			Committed: func(rev uint64) {
+				bell.Ring(events.Changed{Cluster: info.Name, Group: group, Revision: rev, Time: time.Now()}.Event())
+			},
+		}
+	})
+	a.server, err = apiserver.New(apiserver.Options{
+		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.functions = consumer.New(consumer.Options{
+		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
+		Functions: []consumer.Function{
+			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(), lifecycle.Function(string(h.pki.caPEM)),
+		},
+		Identity: identity, Settled: func(next time.Time) { h.settled(a, next) }, Now: time.Now,
+	})
+	a.unhear = bell.Subscribe(a.functions.Ring)
+	if info.Name == cluster.Default {
+		a.server.Mount(managePath, http.HandlerFunc(h.manage))
+	}
+	return a, nil
+}
+
+// identity is who a component is: a controller of kube-system with its bootstrap rights, the
+// scheduler, or one of ours that upstream has no role for.
+func identity(component string) user.Info {
+	switch component {
+	case kubelets.Component, "event-recorder":
+		return &user.DefaultInfo{Name: "zeroplane:" + component, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
+	case "system:kube-scheduler":
+		return apiserver.Component(component)
+	default:
+		return apiserver.ServiceAccount(component)
+	}
+}
+
+// settled is called when the functions of a cluster have caught up.
+func (h *Host) settled(a *awake, next time.Time) {
+	a.mu.Lock()
+	a.next = next
+	a.mu.Unlock()
+	ok, err := a.dirty.clean(context.Background(), next, func() bool { return !a.functions.Busy() })
+	if err != nil {
+		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
+	}
+	if ok {
+		h.sleepExcess()
+	}
+}
+
+// enter and leave count the requests under way: a cluster that has some is not put to sleep.
+func (a *awake) enter() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests++
+	a.used = time.Now()
+}
+
+func (a *awake) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests--
+	a.used = time.Now()
+}
+
+// resting reports whether nothing happens in the cluster, and when it was last used.
+func (a *awake) resting() (bool, time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.requests == 0 && !a.functions.Busy(), a.used
+}
+
+// sleep ends everything that the cluster runs.
+func (a *awake) sleep() {
+	a.unhear()
+	a.functions.Stop()
+	a.server.Close()
+}

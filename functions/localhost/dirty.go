@@ -1,0 +1,105 @@
+package localhost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+const (
+	dirtyPartition = "_dirty"
+	dirtyClass     = "d-"
+	dirtyEnd       = "d."
+)
+
+// dirtyRow says that a cluster has work left: at once, or at a time.
+type dirtyRow struct {
+	// Wake is when something is due, zero for at once.
+	Wake time.Time `json:"wake"`
+}
+
+// dirty keeps one cluster's row. The row is there before the first write after a quiet period, and
+// goes, or names a time, once every function has seen the last one.
+type dirty struct {
+	store   table.Store
+	cluster string
+
+	mu       sync.Mutex
+	marked   bool
+	inFlight int
+}
+
+// beforeWrite marks the cluster dirty. The write has ended when the returned function is called.
+func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.marked {
+		if err := d.put(ctx, dirtyRow{}); err != nil {
+			return nil, err
+		}
+		d.marked = true
+	}
+	d.inFlight++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.inFlight--
+	}, nil
+}
+
+func (d *dirty) put(ctx context.Context, row dirtyRow) error {
+	value, err := json.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("encoding a dirty row: %w", err)
+	}
+	op := table.Op{Kind: table.Put, Key: dirtyClass + d.cluster, Value: value}
+	if err := d.store.Commit(ctx, dirtyPartition, []table.Op{op}); err != nil {
+		return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
+	}
+	return nil
+}
+
+// clean removes the row, or lets it name the next time, unless a write is under way or the
+// functions have not caught up. It reports whether it did.
+func (d *dirty) clean(ctx context.Context, next time.Time, caughtUp func() bool) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inFlight > 0 || !caughtUp() {
+		return false, nil
+	}
+	if !next.IsZero() {
+		d.marked = false
+		return true, d.put(ctx, dirtyRow{Wake: next})
+	}
+	if !d.marked {
+		return true, nil
+	}
+	err := d.store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: dirtyClass + d.cluster, ETag: table.Any}})
+	if err != nil && !errors.Is(err, table.ErrNotFound) {
+		return false, fmt.Errorf("marking cluster %q clean: %w", d.cluster, err)
+	}
+	d.marked = false
+	return true, nil
+}
+
+// dirtyClusters returns the clusters with work left, and when it is due, zero for at once.
+func dirtyClusters(ctx context.Context, store table.Store) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	var broken error
+	err := table.All(ctx, store, dirtyPartition, table.Query{From: dirtyClass, To: dirtyEnd}, func(row table.Row) bool {
+		var r dirtyRow
+		if broken = json.Unmarshal(row.Value, &r); broken == nil {
+			out[row.Key[len(dirtyClass):]] = r.Wake
+		}
+		return broken == nil
+	})
+	if err = errors.Join(err, broken); err != nil {
+		return nil, fmt.Errorf("reading dirty rows: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,227 @@
+package localhost
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/pebble"
+)
+
+const (
+	// stopTimeout is how long requests may go on after the host was told to stop. Watches end then.
+	stopTimeout = 5 * time.Second
+	// headerTimeout bounds how long a client may take to send a request's header.
+	headerTimeout = 32 * time.Second
+	// maxStreams of one HTTP/2 connection, as kube-apiserver's.
+	maxStreams   = 250
+	clustersPath = "/clusters/"
+)
+
+// Options of the host.
+type Options struct {
+	// Listen address, host and port; port 0 takes a free one.
+	Listen string
+	// Data directory.
+	Data string
+	// Kubeconfig file to write, for the default cluster.
+	Kubeconfig string
+	// SimulateNodes of the default cluster.
+	SimulateNodes int
+	// MaxAwake clusters are kept in memory while they rest.
+	MaxAwake int
+}
+
+// Host serves clusters on one machine.
+type Host struct {
+	opts     Options
+	store    table.Store
+	close    func() error
+	pki      *pki
+	maker    cluster.Maker
+	clusters *clusters
+	listener net.Listener
+	address  string
+	http     *http.Server
+}
+
+// Open opens the store, makes the default cluster if there is none, and listens. It fails with
+// pebble.ErrLocked, or with table.ErrCorrupt.
+func Open(ctx context.Context, o Options) (*Host, error) {
+	h := &Host{opts: o}
+	db, err := pebble.Open(filepath.Join(o.Data, "store"))
+	if err != nil {
+		return nil, err
+	}
+	h.store, h.close = db, db.Close
+	if err := h.open(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return h, nil
+}
+
+func (h *Host) open(ctx context.Context) (err error) {
+	if h.listener, err = net.Listen("tcp", h.opts.Listen); err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	host, port, err := net.SplitHostPort(h.listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	h.address = net.JoinHostPort(host, port)
+	if h.pki, err = loadPKI(h.opts.Data, []string{host}); err != nil {
+		return err
+	}
+	key, err := sealKey(h.opts.Data)
+	if err != nil {
+		return err
+	}
+	seal, err := cluster.NewSeal(key)
+	if err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	h.maker = cluster.Maker{Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM}
+	h.clusters = &clusters{host: h, max: max(h.opts.MaxAwake, 1), byName: map[string]*slot{}, timers: map[string]*time.Timer{}}
+	return h.ensureDefault(ctx)
+}
+
+// ensureDefault makes the default cluster and writes its kubeconfig.
+func (h *Host) ensureDefault(ctx context.Context) error {
+	info, err := h.maker.Registry.Get(ctx, cluster.Default)
+	if errors.Is(err, cluster.ErrNotFound) {
+		info, _, err = h.maker.Create(ctx, cluster.Default, time.Now())
+	}
+	if err != nil {
+		return err
+	}
+	keys, err := h.maker.Seal.Open(info)
+	if err != nil {
+		return fmt.Errorf("%w: put the file seal.key back, or set %s to the key that the data was made with", err, SealKeyEnv)
+	}
+	config, err := h.kubeconfig(info, keys)
+	if err != nil {
+		return err
+	}
+	return writeFile(h.opts.Kubeconfig, config)
+}
+
+// kubeconfig returns the admin's kubeconfig of a cluster.
+func (h *Host) kubeconfig(info cluster.Info, keys cluster.Keys) ([]byte, error) {
+	name := "zeroplane"
+	if info.Name != cluster.Default {
+		name += "-" + info.Name
+	}
+	c := clientcmdapi.NewConfig()
+	c.Clusters[name] = &clientcmdapi.Cluster{Server: "https://" + h.address + cluster.PathPrefix(info.Name), CertificateAuthorityData: h.pki.caPEM}
+	c.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: keys.AdminToken}
+	c.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
+	c.CurrentContext = name
+	out, err := clientcmd.Write(*c)
+	if err != nil {
+		return nil, fmt.Errorf("writing a kubeconfig: %w", err)
+	}
+	return out, nil
+}
+
+// Address at which the host serves.
+func (h *Host) Address() string { return h.address }
+
+// Serve serves until the context ends. Ready is called when requests are answered.
+func (h *Host) Serve(ctx context.Context, ready func()) error {
+	base, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h.http = &http.Server{
+		Handler:           http.HandlerFunc(h.route),
+		ReadHeaderTimeout: headerTimeout,
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{h.pki.serving}, MinVersion: tls.VersionTLS12,
+			ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
+		},
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:    log.New(discard{}, "", 0),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- h.http.ServeTLS(h.listener, "", "") }()
+	if err := h.start(ctx); err != nil {
+		return errors.Join(err, h.stop(cancel))
+	}
+	ready()
+	select {
+	case <-ctx.Done():
+		return h.stop(cancel)
+	case err := <-failed:
+		return errors.Join(err, h.stop(cancel))
+	}
+}
+
+// start wakes the default cluster and those with work left.
+func (h *Host) start(ctx context.Context) error {
+	a, err := h.clusters.get(ctx, cluster.Default)
+	if err != nil {
+		return err
+	}
+	defer a.leave()
+	if err := h.simulateNodes(ctx, h.opts.SimulateNodes); err != nil {
+		return err
+	}
+	return h.clusters.rouseDirty(ctx)
+}
+
+// stop ends requests, functions and the store, in this order.
+func (h *Host) stop(endRequests func()) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.http.Shutdown(ctx) }()
+	endRequests() // watches have no end of their own
+	err := <-stopped
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = h.http.Close()
+	}
+	h.clusters.close()
+	return errors.Join(err, h.close())
+}
+
+// route sends a request to its cluster: the bare path is the default one's.
+func (h *Host) route(w http.ResponseWriter, req *http.Request) {
+	name := cluster.Default
+	if rest, ok := strings.CutPrefix(req.URL.Path, clustersPath); ok {
+		var path string
+		name, path, _ = strings.Cut(rest, "/")
+		req.URL.Path, req.URL.RawPath = "/"+path, ""
+		req.RequestURI = req.URL.RequestURI()
+	}
+	a, err := h.clusters.get(req.Context(), name)
+	if err != nil {
+		h.refuse(w, name, err)
+		return
+	}
+	defer a.leave()
+	a.server.ServeHTTP(w, req)
+}
+
+// discard drops what the HTTP server says of clients that hang up.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }

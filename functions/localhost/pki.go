@@ -1,0 +1,170 @@
+package localhost
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/cluster"
+)
+
+const (
+	// SealKeyEnv names the environment variable that holds the key which seals clusters' keys, in
+	// base64. Without it the key is a file beside the store.
+	SealKeyEnv = "ZEROPLANE_SEAL_KEY"
+
+	caLifetime      = 10 * 365 * 24 * time.Hour
+	servingLifetime = 365 * 24 * time.Hour
+)
+
+// sealKey returns the key from the environment, or the one in the file, which it makes if missing.
+func sealKey(dir string) ([]byte, error) {
+	if v := os.Getenv(SealKeyEnv); v != "" {
+		key, err := base64.StdEncoding.DecodeString(v)
+		if err != nil || len(key) != cluster.SealBytes {
+			return nil, fmt.Errorf("%s must be %d bytes in base64", SealKeyEnv, cluster.SealBytes)
+		}
+		return key, nil
+	}
+	path := filepath.Join(dir, "seal.key")
+	key, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, cluster.SealBytes)
+		if _, err := rand.Read(key); err != nil {
+			return nil, fmt.Errorf("drawing the seal key: %w", err)
+		}
+		return key, writeFile(path, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the seal key: %w", err)
+	}
+	return key, nil
+}
+
+// writeFile writes a secret file that is whole or not there, and on disk when it is.
+func writeFile(path string, content []byte) error {
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // as above
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+// pki is the host's CA and the certificate that it serves with.
+type pki struct {
+	caPEM   []byte
+	ca      *x509.Certificate
+	caKey   *ecdsa.PrivateKey
+	serving tls.Certificate
+}
+
+// loadPKI reads the CA, making it if missing, and issues a serving certificate for the addresses.
+func loadPKI(dir string, hosts []string) (*pki, error) {
+	p := &pki{}
+	path := filepath.Join(dir, "ca.pem")
+	bundle, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
+	if errors.Is(err, fs.ErrNotExist) {
+		if bundle, err = newCA(); err == nil {
+			err = writeFile(path, bundle)
+		}
+	}
+	if err == nil {
+		err = p.parse(bundle)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the host's CA in %s: %w", path, err)
+	}
+	return p, p.issue(hosts)
+}
+
+func newCA() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "zeroplane-host"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLifetime), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})...), nil
+}
+
+func (p *pki) parse(bundle []byte) (err error) {
+	for block, rest := pem.Decode(bundle); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case "CERTIFICATE":
+			p.caPEM = pem.EncodeToMemory(block)
+			p.ca, err = x509.ParseCertificate(block.Bytes)
+		case "EC PRIVATE KEY":
+			p.caKey, err = x509.ParseECPrivateKey(block.Bytes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if p.ca == nil || p.caKey == nil {
+		return errors.New("the file does not hold a certificate and a key")
+	}
+	return nil
+}
+
+// issue makes a serving certificate. It is not stored: making one takes less than reading one.
+func (p *pki) issue(hosts []string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("making the serving key: %w", err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "kube-apiserver"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(servingLifetime),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
+	}
+	for _, h := range append(hosts, "127.0.0.1", "::1", "10.96.0.1") {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else if h != "" && !strings.Contains(h, ":") {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, p.ca, key.Public(), p.caKey)
+	if err != nil {
+		return fmt.Errorf("signing the serving certificate: %w", err)
+	}
+	p.serving = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return nil
+}

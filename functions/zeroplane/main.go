@@ -1,0 +1,69 @@
+// Command zeroplane runs a Kubernetes control plane that scales to zero, on this machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+// gcPercent trades memory for time: what a request allocates is short-lived.
+const gcPercent = 200
+
+func main() {
+	debug.SetGCPercent(gcPercent)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+		os.Exit(runKubectl(os.Args[1:]))
+	}
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	var level string
+	cmd := &cobra.Command{
+		Use:   "zeroplane",
+		Short: "A Kubernetes control plane that scales to zero",
+		Long: `zeroplane is a Kubernetes control plane that scales to zero: the real Kubernetes API over a
+table store, and stateless functions that schedule and reconcile when something changes.
+
+Start a cluster on this machine and use it:
+
+  zeroplane serve --simulate-nodes 3
+  zeroplane kubectl get nodes                     (in another shell)
+  zeroplane kubectl create deployment web --image=nginx --replicas=3`,
+		SilenceUsage: true, SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return setUpLogs(level) },
+	}
+	cmd.PersistentFlags().StringVar(&level, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
+	cmd.AddCommand(serveCommand(), clusterCommand(), kubectlCommand(), versionCommand())
+	return cmd
+}
+
+// setUpLogs sends our logs to standard error; the Kubernetes libraries' only when debugging.
+func setUpLogs(level string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return errors.New("--log-level must be debug, info, warn or error")
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
+	if l > slog.LevelDebug {
+		klog.LogToStderr(false)
+		klog.SetOutput(io.Discard)
+	}
+	return nil
+}

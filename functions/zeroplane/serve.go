@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/pebble"
+	"github.com/zeroplane/zeroplane/functions/localhost"
+)
+
+// dataEnv names the environment variable with the data directory.
+const dataEnv = "ZEROPLANE_DATA"
+
+// defaultMaxAwake clusters rest in memory, at some 30 MB each.
+const defaultMaxAwake = 8
+
+func defaultData() string {
+	if dir := os.Getenv(dataEnv); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".zeroplane"
+	}
+	return filepath.Join(home, ".zeroplane")
+}
+
+func serveCommand() *cobra.Command {
+	var o localhost.Options
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve clusters on this machine",
+		Long: `Serve the Kubernetes API and run the control plane's functions, over a store in the data directory.
+The default cluster is made at the first start. Ctrl-C stops it; a second start on the same data
+has everything. One process at a time can have the data open.`,
+		Example: `  zeroplane serve                                        # one cluster, no nodes
+  zeroplane serve --simulate-nodes 3                     # with nodes that cost nothing
+  zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), cmd, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Listen, "listen", "127.0.0.1:6443", "address to serve at; port 0 takes a free one")
+	f.StringVar(&o.Data, "data", defaultData(), "data directory (also $"+dataEnv+")")
+	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "file to write the admin's kubeconfig to (default DATA/kubeconfig)")
+	f.IntVar(&o.SimulateNodes, "simulate-nodes", 0, "number of simulated nodes: pods on them run without containers")
+	f.IntVar(&o.MaxAwake, "max-awake", defaultMaxAwake, "number of clusters kept in memory while nobody uses them")
+	return cmd
+}
+
+func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
+	if o.SimulateNodes < 0 {
+		return errors.New("--simulate-nodes must not be negative")
+	}
+	if o.Kubeconfig == "" {
+		o.Kubeconfig = filepath.Join(o.Data, "kubeconfig")
+	}
+	h, err := localhost.Open(ctx, o)
+	switch {
+	case errors.Is(err, pebble.ErrLocked):
+		return fmt.Errorf("%w\nAnother zeroplane serves from %s. Stop it, or choose another directory with --data", err, o.Data)
+	case errors.Is(err, table.ErrCorrupt):
+		return fmt.Errorf("%w\nNothing was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
+	case err != nil:
+		return err
+	}
+	return h.Serve(ctx, func() { greet(cmd, h, o) })
+}
+
+func greet(cmd *cobra.Command, h *localhost.Host, o localhost.Options) {
+	kubectl := "kubectl --kubeconfig " + o.Kubeconfig
+	if exe, err := os.Executable(); err == nil {
+		kubectl = exe + " kubectl --kubeconfig " + o.Kubeconfig
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), `zeroplane serves https://%s
+kubeconfig: %s
+
+Try, in another shell:
+
+  %s get nodes
+  %s create deployment web --image=nginx --replicas=3
+  %s get pods -o wide
+
+Ctrl-C stops it; the data stays in %s.
+`, h.Address(), o.Kubeconfig, kubectl, kubectl, kubectl, o.Data)
+}
