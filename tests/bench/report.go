@@ -32,6 +32,8 @@ type row struct {
 type report struct {
 	rows  []*row
 	nodes string
+	// loadBefore is the load average when the run began: others' work spoils figures.
+	loadBefore string
 }
 
 func newReport(s sizes) *report {
@@ -39,7 +41,7 @@ func newReport(s sizes) *report {
 	if s.peerNodesKwok {
 		nodes = "simulated by kwok, whose own memory and CPU are not counted"
 	}
-	return &report{nodes: nodes}
+	return &report{nodes: nodes, loadBefore: loadAverage()}
 }
 
 func (r *report) add(platform string, values []value) {
@@ -103,7 +105,7 @@ func (r *report) print(w io.Writer, format string) error {
 	if format == "json" {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"machine": machine(), "peerNodes": r.nodes, "figures": r.rows})
+		return encoder.Encode(map[string]any{"machine": r.machine(), "peerNodes": r.nodes, "figures": r.rows})
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	lines := []string{"figure\tunit\tupstream\tzeroplane\tratio\task\tmet"}
@@ -118,7 +120,7 @@ func (r *report) print(w io.Writer, format string) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s. ratio: zeroplane's cost over upstream's, below 1 is better. The peer's nodes are %s.\n", machine(), r.nodes)
+	_, err := fmt.Fprintf(w, "\n%s. ratio: zeroplane's cost over upstream's, below 1 is better. The peer's nodes are %s.\n", r.machine(), r.nodes)
 	return err
 }
 
@@ -145,11 +147,18 @@ func yesNo(b *bool) string {
 	}
 }
 
-// machine says what the figures were taken on.
-func machine() string {
-	load := "?"
-	if content, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load = strings.Join(strings.Fields(string(content))[:3], " ")
+// machine says what the figures were taken on, and how busy it was.
+func (r *report) machine() string {
+	return fmt.Sprintf("%d CPUs, %s, load average %s before and %s after",
+		runtime.NumCPU(), runtime.Version(), r.loadBefore, loadAverage())
+}
+
+// loadAverage is that of the last minute.
+func loadAverage() string {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
 	}
-	return fmt.Sprintf("%d CPUs, %s, load average at the end %s", runtime.NumCPU(), runtime.Version(), load)
+	minute, _, _ := strings.Cut(string(content), " ")
+	return minute
 }
