@@ -1,29 +1,33 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // measureClusters creates, uses and deletes many clusters on one server.
 func measureClusters(ctx context.Context, p platform, s sizes) (values []value, err error) {
-	zeroplane, ok := p.(*zeroplanePlatform)
-	if !ok {
-		return nil, fmt.Errorf("%s has no clusters of its own", p.name())
-	}
 	c, err := p.start(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
-	m := clusterManager{binary: zeroplane.binary, admin: c.kubeconfig()}
+	m, err := newClusterManager(c.kubeconfig())
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "bench-clusters-")
 	if err != nil {
 		return nil, err
@@ -79,40 +83,72 @@ func useCluster(ctx context.Context, kubeconfig string) error {
 	return err
 }
 
-// clusterManager makes and removes clusters through the command line, as a person does. The time of a
-// command holds that of starting a process, so the figure is an upper bound of the server's.
+// clusterManager makes and removes clusters by the requests that `zeroplane cluster` sends, on one
+// connection: the time of a command would be mostly that of starting a process.
 type clusterManager struct {
-	binary string
-	// admin is the kubeconfig of the server's default cluster.
-	admin string
+	client *http.Client
+	url    string
 }
 
-func (m clusterManager) create(ctx context.Context, name string) error {
-	_, err := m.command(ctx, "create", name)
+// newClusterManager has the admin's credential of the server's default cluster.
+func newClusterManager(kubeconfig string) (*clusterManager, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", kubeconfig, err)
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	return &clusterManager{client: client, url: config.Host + "/zeroplane/v1/clusters"}, nil
+}
+
+func (m *clusterManager) create(ctx context.Context, name string) error {
+	body, err := json.Marshal(map[string]string{"name": name})
+	if err != nil {
+		return err
+	}
+	_, err = m.call(ctx, http.MethodPost, "", body)
 	return err
 }
 
-func (m clusterManager) delete(ctx context.Context, name string) error {
-	_, err := m.command(ctx, "delete", name)
+func (m *clusterManager) delete(ctx context.Context, name string) error {
+	_, err := m.call(ctx, http.MethodDelete, "/"+name, nil)
 	return err
 }
 
 // writeKubeconfig writes the admin's kubeconfig of a cluster to a file.
-func (m clusterManager) writeKubeconfig(ctx context.Context, name, path string) error {
-	content, err := m.command(ctx, "kubeconfig", name)
+func (m *clusterManager) writeKubeconfig(ctx context.Context, name, path string) error {
+	answer, err := m.call(ctx, http.MethodGet, "/"+name+"/kubeconfig", nil)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, content, 0o600)
+	var status struct {
+		Kubeconfig string `json:"kubeconfig"`
+	}
+	if err := json.Unmarshal(answer, &status); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(status.Kubeconfig), 0o600)
 }
 
-// command runs `zeroplane cluster VERB NAME --kubeconfig ADMIN` and gives its standard output.
-func (m clusterManager) command(ctx context.Context, verb, name string) ([]byte, error) {
-	command := exec.CommandContext(ctx, m.binary, "cluster", verb, name, "--kubeconfig", m.admin) // #nosec G204
-	output, err := command.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return nil, fmt.Errorf("zeroplane cluster %s %s: %w: %s", verb, name, err, exit.Stderr)
+// call gives the body of a successful answer.
+func (m *clusterManager) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, m.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
-	return output, err
+	response, err := m.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return nil, fmt.Errorf("%s %s: %s: %s", method, m.url+path, response.Status, answer)
+	}
+	return answer, nil
 }
