@@ -62,7 +62,7 @@ func (l *Log) compactOnce(ctx context.Context, floor floorRow, before uint64) (i
 	}
 	for _, r := range records {
 		if r.rev != next {
-			return 0, fmt.Errorf("%w: no revision %d", table.ErrCorrupt, next)
+			return 0, l.missing(ctx, floor, next)
 		}
 		gone := r.outlived()
 		if len(ops)+len(gone) > table.MaxOps {
@@ -79,6 +79,18 @@ func (l *Log) compactOnce(ctx context.Context, floor floorRow, before uint64) (i
 		return 0, err
 	}
 	return len(ops) - 1, nil
+}
+
+// missing returns why a row above a floor is not there.
+func (l *Log) missing(ctx context.Context, floor floorRow, rev uint64) error {
+	now, err := l.readFloor(ctx)
+	if err != nil {
+		return err
+	}
+	if now.rev != floor.rev {
+		return &table.ConflictError{Key: floorKey, Err: table.ErrChanged}
+	}
+	return fmt.Errorf("%w: no revision %d", table.ErrCorrupt, rev)
 }
 
 // outlived returns the operations that remove what nobody can ask for once a record is too old.
