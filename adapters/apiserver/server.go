@@ -19,14 +19,16 @@ import (
 	"k8s.io/apiserver/pkg/admission/initializer"
 	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/endpoints/filters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
-	"k8s.io/apiserver/pkg/server/filters"
+	serverfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/apiserver/pkg/util/notfoundhandler"
 	"k8s.io/apiserver/pkg/util/proxy"
 	clientdiscovery "k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -202,10 +204,9 @@ func (b *builder) configure() (err error) {
 	c.FeatureGate = utilfeature.DefaultFeatureGate
 	c.MergedResourceConfig = controlplane.DefaultAPIResourceConfigSource()
 	c.ExternalAddress = b.o.Address
-	c.EnableProfiling = false
 	c.StorageObjectCountTracker = nil
 	c.BuildHandlerChainFunc = b.buildChain
-	c.LongRunningFunc = filters.BasicLongRunningRequestCheck(
+	c.LongRunningFunc = serverfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	setOpenAPIConfig(c)
 	b.config = c
@@ -292,7 +293,8 @@ func (b *builder) admit() error {
 func (b *builder) build() (err error) {
 	// The factory is not given to the generic server, which would start it.
 	b.completed = b.config.Complete(nil)
-	if b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegate()); err != nil {
+	notFound := notfoundhandler.New(b.config.Serializer, filters.NoMuxAndDiscoveryIncompleteKey)
+	if b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegateWithCustomHandler(notFound)); err != nil {
 		return err
 	}
 	b.handler = b.generic.Handler.FullHandlerChain
@@ -311,7 +313,7 @@ func (b *builder) install() error {
 		RESTOptionsGetter:       b.config.RESTOptionsGetter,
 		VersionedInformers:      b.factory(),
 	}
-	if err := server.InstallAPIs(providers...); err != nil {
+	if err := server.InstallAPIs(withoutHooks(providers)...); err != nil {
 		return err
 	}
 	installOpenAPI(b.generic, b.config)
@@ -326,6 +328,19 @@ func (b *builder) install() error {
 func (b *builder) checkStore(req *http.Request) error {
 	_, err := b.logs[kubestorage.ConfigGroup].Current(req.Context())
 	return err
+}
+
+// withoutHooks hides the post-start hooks of providers, which would write what a cluster is born with:
+// making one takes time, and none is run.
+func withoutHooks(providers []controlplaneapiserver.RESTStorageProvider) []controlplaneapiserver.RESTStorageProvider {
+	type hookless struct {
+		controlplaneapiserver.RESTStorageProvider
+	}
+	out := make([]controlplaneapiserver.RESTStorageProvider, len(providers))
+	for i, p := range providers {
+		out[i] = hookless{p}
+	}
+	return out
 }
 
 // providers are those of controlplane's StorageProviders, with our core group in the first place.

@@ -9,21 +9,19 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
+
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 )
 
-// gcPercent trades memory for time: what a request allocates is short-lived.
-const gcPercent = 200
-
 func main() {
-	debug.SetGCPercent(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+		startup.Done()
 		os.Exit(runKubectl(os.Args[1:]))
 	}
 	if err := root().ExecuteContext(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/functions/localhost"
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 )
 
 // dataEnv names the environment variable with the data directory.
@@ -70,7 +71,10 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 	case err != nil:
 		return err
 	}
-	return h.Serve(ctx, func() { greet(cmd, h, o) })
+	return h.Serve(ctx, func() {
+		startup.Done()
+		greet(cmd, h, o)
+	})
 }
 
 func greet(cmd *cobra.Command, h *localhost.Host, o localhost.Options) {
