@@ -300,14 +300,18 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 	}
 	id := l.writeID.Add(1)
 	next := s.clone()
-	var ops []table.Op
-	var events []Event
+	changes := 0
+	for _, sub := range subs {
+		changes += len(sub.changes)
+	}
+	ops := make([]table.Op, 0, 2*changes)
+	events := make([]Event, 0, changes)
 	for _, sub := range subs {
 		sub.entries = make([]*Entry, len(sub.changes))
 		for i, c := range sub.changes {
 			ev := l.apply(next, c)
 			sub.entries[i], sub.rev = ev.Entry, ev.Rev
-			ops = append(ops, rows(ev, id)...)
+			ops = appendRows(ops, ev, id)
 			events = append(events, ev)
 		}
 	}
@@ -354,20 +358,18 @@ func (l *Log) apply(s *State, c Change) Event {
 	return ev
 }
 
-// rows returns the operations that make an event durable.
-func rows(ev Event, id uint64) []table.Op {
+// appendRows appends the operations that make an event durable.
+func appendRows(ops []table.Op, ev Event, id uint64) []table.Op {
 	r := record{typ: ev.Type, writeID: id, rev: ev.Rev, key: ev.Key}
 	if ev.Prev != nil {
 		r.prev, r.created, r.prevParts = ev.Prev.Rev, ev.Prev.Created, valueParts(len(ev.Prev.Value))
 	}
 	if ev.Type == Deleted {
-		return []table.Op{
-			{Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()},
-			{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any},
-		}
+		return append(ops,
+			table.Op{Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()},
+			table.Op{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any})
 	}
 	r.created, r.expires, r.owners, r.value = ev.Entry.Created, ev.Entry.Expires, ev.Entry.Owners, ev.Entry.Value
-	var ops []table.Op
 	if valueParts(len(r.value)) > 0 {
 		for rest := r.value; len(rest) > 0; r.parts++ {
 			n := min(len(rest), table.MaxRowBytes)

@@ -49,7 +49,7 @@ func objectKey(name string) string { return objectClass + escape(name) }
 // escaped maps each byte that a table refuses, and each byte that starts an escape, to two bytes
 // that sort where the byte sorts. The byte before a refused one, in order, starts the escapes of
 // both: '.' becomes ".0" and '/' becomes ".1", and so on.
-var escaped = map[byte]string{
+var escaped = [256]string{
 	' ': " 1",
 	'"': "\"0", '#': "\"1",
 	'&': "&0", '\'': "&1",
@@ -63,10 +63,11 @@ var escaped = map[byte]string{
 // names so long that their ends are replaced by a hash.
 func escape(name string) string {
 	var b strings.Builder
+	b.Grow(len(name) + 16)
 	for i := range len(name) {
 		c := name[i]
-		switch e, special := escaped[c]; {
-		case special:
+		switch e := escaped[c]; {
+		case e != "":
 			b.WriteString(e)
 		case c < 0x20:
 			fmt.Fprintf(&b, " 0%02x", c)

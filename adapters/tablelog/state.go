@@ -146,9 +146,16 @@ func (s *State) disown(e *Entry) {
 
 // Get returns an entry, or nil.
 func (s *State) Get(key string) *Entry {
-	e, _ := s.tree.Get(&Entry{Key: key})
+	probe := probes.Get().(*Entry)
+	probe.Key = key
+	e, _ := s.tree.Get(probe)
+	probe.Key = ""
+	probes.Put(probe)
 	return e
 }
+
+// probes are entries to look others up by, which would otherwise be made for every look.
+var probes = sync.Pool{New: func() any { return &Entry{} }}
 
 // Len returns the number of objects.
 func (s *State) Len() int { return s.tree.Len() }

@@ -448,7 +448,7 @@ func partitions(t *testing.T, s table.Store) {
 func ownership(t *testing.T, s table.Store) {
 	value := []byte("first")
 	commit(t, s, table.Op{Kind: table.Put, Key: "a", Value: value})
-	copy(value, "XXXXX")
+	copy(value, "other")
 	got := get(t, s, "a")
 	if string(got.Value) != "first" {
 		t.Fatalf("the store kept the caller's slice: %q", got.Value)

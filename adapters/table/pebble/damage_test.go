@@ -56,7 +56,7 @@ func key(i int) string { return fmt.Sprintf("key-%04d", i) }
 
 func value(i int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("%08d", i*7919)), 30) }
 
-func put(t *testing.T, s *pebble.Store, from, to int) {
+func put(t testing.TB, s *pebble.Store, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
 		if err := s.Commit(context.Background(), part, []table.Op{{Kind: table.Put, Key: key(i), Value: value(i)}}); err != nil {
@@ -66,7 +66,7 @@ func put(t *testing.T, s *pebble.Store, from, to int) {
 }
 
 // crash copies the files of an open store, as a machine leaves them that stops.
-func crash(t *testing.T, dir string) string {
+func crash(t testing.TB, dir string) string {
 	t.Helper()
 	to := t.TempDir()
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
