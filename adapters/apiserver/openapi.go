@@ -9,17 +9,39 @@ import (
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/routes"
 	"k8s.io/apiserver/pkg/util/openapi"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	generatedopenapi "k8s.io/kubernetes/pkg/generated/openapi"
 )
 
+// documents are what describes the built-in kinds. They are the same in every cluster and are made
+// once: that takes tens of milliseconds.
+type documents struct {
+	namer *openapinamer.DefinitionNamer
+	get   common.GetOpenAPIDefinitions
+	v3    *common.OpenAPIV3Config
+}
+
+var sharedDocuments = sync.OnceValue(func() documents {
+	d := documents{
+		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme),
+		get:   openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
+	}
+	d.v3 = genericapiserver.DefaultOpenAPIV3Config(d.get, d.namer)
+	return d
+})
+
+// Warm makes what all servers of the process share. A host calls it while it opens its store.
+func Warm() { sharedDocuments() }
+
 func setOpenAPIConfig(c *genericapiserver.Config) {
-	definitions := openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions)
-	namer := openapinamer.NewDefinitionNamer(legacyscheme.Scheme)
-	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(definitions, namer)
-	c.OpenAPIConfig.Info.Title = "Kubernetes"
-	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
-	c.OpenAPIV3Config.Info.Title = "Kubernetes"
+	d := sharedDocuments()
+	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(d.get, d.namer)
+	c.OpenAPIConfig.Info = &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes"}}
+	v3 := *d.v3
+	v3.Info = &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes"}}
+	c.OpenAPIV3Config = &v3
 }
 
 // installOpenAPI serves OpenAPI documents that are built when one is first asked for: building them

@@ -20,6 +20,7 @@ import (
 	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -104,16 +105,26 @@ type Server struct {
 	handler    http.Handler
 	discovered func() (*Discovered, error)
 	stop       chan struct{}
+	// rest is closed when every API group is installed, or restErr says why not.
+	rest       chan struct{}
+	restErr    error
 	closing    sync.Once
 	clusterIPs ipallocator.Interface
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) { s.handler.ServeHTTP(w, req) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if err := s.awaitGroups(req); err != nil {
+		responsewriters.InternalError(w, req, fmt.Errorf("installing the API groups: %w", err))
+		return
+	}
+	s.handler.ServeHTTP(w, req)
+}
 
 // Close ends what plugins and allocators keep running. Requests must have ended.
 func (s *Server) Close() {
 	s.closing.Do(func() {
+		<-s.rest
 		close(s.stop)
 		s.clusterIPs.Destroy()
 		s.generic.Destroy()
@@ -301,9 +312,10 @@ func (b *builder) build() (err error) {
 	return nil
 }
 
-// install adds the API groups and what kube-apiserver's PrepareRun adds.
+// install adds the API groups and what kube-apiserver's PrepareRun adds. The core group is there when
+// it returns; the others, which take most of the time, are added meanwhile.
 func (b *builder) install() error {
-	providers, err := b.providers()
+	core, err := b.coreGroup()
 	if err != nil {
 		return err
 	}
@@ -313,7 +325,7 @@ func (b *builder) install() error {
 		RESTOptionsGetter:       b.config.RESTOptionsGetter,
 		VersionedInformers:      b.factory(),
 	}
-	if err := server.InstallAPIs(withoutHooks(providers)...); err != nil {
+	if err := server.InstallAPIs(core); err != nil {
 		return err
 	}
 	installOpenAPI(b.generic, b.config)
@@ -322,7 +334,30 @@ func (b *builder) install() error {
 	healthz.InstallHandler(mux, checks...)
 	healthz.InstallLivezHandler(mux, healthz.PingHealthz)
 	healthz.InstallReadyzHandler(mux, checks...)
-	return b.installIssuerDiscovery()
+	if err := b.installIssuerDiscovery(); err != nil {
+		return err
+	}
+	b.rest = make(chan struct{})
+	go func() {
+		defer close(b.rest)
+		b.restErr = server.InstallAPIs(withoutHooks(b.otherGroups(clientdiscovery.NewDiscoveryClient(b.client.RESTClient())))...)
+	}()
+	return nil
+}
+
+// awaitGroups waits until every API group is there, if a request may ask for one that is added after
+// the core group.
+func (s *Server) awaitGroups(req *http.Request) error {
+	if strings.HasPrefix(req.URL.Path, "/api/") || strings.HasPrefix(req.URL.Path, "/healthz") ||
+		strings.HasPrefix(req.URL.Path, "/livez") || strings.HasPrefix(req.URL.Path, "/readyz") {
+		return nil
+	}
+	select {
+	case <-s.rest:
+		return s.restErr
+	case <-req.Context().Done():
+		return req.Context().Err()
+	}
 }
 
 func (b *builder) checkStore(req *http.Request) error {
@@ -341,16 +376,6 @@ func withoutHooks(providers []controlplaneapiserver.RESTStorageProvider) []contr
 		out[i] = hookless{p}
 	}
 	return out
-}
-
-// providers are those of controlplane's StorageProviders, with our core group in the first place.
-
-func (b *builder) providers() ([]controlplaneapiserver.RESTStorageProvider, error) {
-	core, err := b.coreGroup()
-	if err != nil {
-		return nil, err
-	}
-	return append([]controlplaneapiserver.RESTStorageProvider{core}, b.otherGroups(clientdiscovery.NewDiscoveryClient(b.client.RESTClient()))...), nil
 }
 
 func (b *builder) coreGroup() (*coreGroup, error) {

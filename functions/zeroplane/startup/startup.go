@@ -12,5 +12,8 @@ const gcPercent = 200
 
 var _ = debug.SetGCPercent(-1)
 
-// Done turns the garbage collector on.
-func Done() { debug.SetGCPercent(gcPercent) }
+// Done turns the garbage collector on, and has it give back what starting no longer needs.
+func Done() {
+	debug.SetGCPercent(gcPercent)
+	go debug.FreeOSMemory()
+}
