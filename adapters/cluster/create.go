@@ -25,6 +25,8 @@ const (
 	idBytes = 4
 	// birthChanges fit in one transaction with room for the largest of them.
 	birthChanges = table.MaxOps / 2
+	// firstKey and lastKey are around every row key (table.ValidateKey).
+	firstKey, lastKey = " ", "\x7f"
 )
 
 // Maker creates and deletes clusters.
@@ -60,10 +62,17 @@ func (m Maker) Create(ctx context.Context, name string, now time.Time) (Info, Ke
 	if info.Sealed, err = m.Seal.close(keys, info.Partition()); err != nil {
 		return Info{}, Keys{}, err
 	}
-	if err := m.bear(ctx, info, keys); err != nil {
-		return Info{}, Keys{}, fmt.Errorf("writing the first objects of cluster %q: %w", name, err)
+	if err := m.Registry.announce(ctx, info); err != nil {
+		return Info{}, Keys{}, err
 	}
-	return info, keys, m.Registry.insert(ctx, info)
+	if err := m.bear(ctx, info, keys); err != nil {
+		return Info{}, Keys{}, errors.Join(fmt.Errorf("writing the first objects of cluster %q: %w", name, err), m.removeRows(ctx, info.Partition()))
+	}
+	err = m.Registry.insert(ctx, info)
+	if errors.Is(err, ErrExists) { // made at the same time: this one is nobody's
+		return Info{}, Keys{}, errors.Join(err, m.removeRows(ctx, info.Partition()))
+	}
+	return info, keys, err
 }
 
 // bear writes a cluster's first objects. Its partitions are new, since their names hold its id.
@@ -86,22 +95,49 @@ func (m Maker) bear(ctx context.Context, info Info, keys Keys) error {
 	return nil
 }
 
-// Delete takes a cluster from the registry, and then removes its rows. Whatever stops it in between
-// leaves rows that nobody can reach and that a later cluster of the name does not meet.
-func (m Maker) Delete(ctx context.Context, name string) error {
+// Unregister takes a cluster from the registry: nobody can reach it any more, and a later cluster of
+// its name is another one. It fails with ErrNotFound. RemoveRows must follow, when nothing of the
+// cluster runs.
+func (m Maker) Unregister(ctx context.Context, name string) (Info, error) {
 	info, err := m.Registry.Get(ctx, name)
+	if err != nil {
+		return info, err
+	}
+	return info, m.Registry.remove(ctx, info)
+}
+
+// RemoveRows removes the rows of a cluster that was unregistered.
+func (m Maker) RemoveRows(ctx context.Context, i Info) error {
+	if err := m.removeRows(ctx, i.Partition()); err != nil {
+		return fmt.Errorf("removing the rows of cluster %q: %w", i.Name, err)
+	}
+	return nil
+}
+
+// Sweep removes what a crash left of clusters that were being made or deleted. Nobody may be making or
+// deleting any.
+func (m Maker) Sweep(ctx context.Context) error {
+	left, err := m.Registry.left(ctx)
 	if err != nil {
 		return err
 	}
-	if err := m.Registry.remove(ctx, name); err != nil {
-		return err
-	}
-	for _, group := range append(kubestorage.Groups, EventGroups...) {
-		if err := m.empty(ctx, kubestorage.Partition(info.Partition(), group)); err != nil {
-			return fmt.Errorf("removing the rows of cluster %q: %w", name, err)
+	for _, partition := range left {
+		if err := m.removeRows(ctx, partition); err != nil {
+			return fmt.Errorf("removing the rows that a crash left of cluster %q: %w", partition, err)
 		}
 	}
 	return nil
+}
+
+func (m Maker) removeRows(ctx context.Context, partition string) error {
+	for _, groups := range [][]string{kubestorage.Groups, EventGroups} {
+		for _, group := range groups {
+			if err := m.empty(ctx, kubestorage.Partition(partition, group)); err != nil {
+				return err
+			}
+		}
+	}
+	return m.Registry.forget(ctx, partition)
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
@@ -109,23 +145,24 @@ var EventGroups = []string{"cursors", "due"}
 
 // empty removes all rows of a partition.
 func (m Maker) empty(ctx context.Context, partition string) error {
+	q := table.Query{From: firstKey, To: lastKey, Limit: table.MaxOps}
 	for {
-		page, err := m.Registry.Store.Range(ctx, partition, table.Query{From: " ", To: "\x7e", Limit: table.MaxOps})
+		page, err := m.Registry.Store.Range(ctx, partition, q)
 		if err != nil {
 			return err
-		}
-		if len(page.Rows) == 0 {
-			if page.Next == "" {
-				return nil
-			}
-			continue
 		}
 		ops := make([]table.Op, len(page.Rows))
 		for i, row := range page.Rows {
 			ops[i] = table.Op{Kind: table.Delete, Key: row.Key, ETag: table.Any}
 		}
-		if err := m.Registry.Store.Commit(ctx, partition, ops); err != nil && !errors.Is(err, table.ErrNotFound) {
-			return err
+		if len(ops) > 0 {
+			if err := m.Registry.Store.Commit(ctx, partition, ops); err != nil {
+				return err
+			}
 		}
+		if page.Next == "" {
+			return nil
+		}
+		q.Continue = page.Next
 	}
 }

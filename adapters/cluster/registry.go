@@ -16,6 +16,10 @@ const (
 	registryPartition = "_clusters"
 	registryFrom      = "c-"
 	registryEnd       = "c."
+	// leftFrom begins the rows that name the partitions of clusters that are being made or deleted: what
+	// a crash leaves of them is removed at the next start.
+	leftFrom = "x-"
+	leftEnd  = "x."
 	// Default is the cluster of the bare path.
 	Default = "default"
 )
@@ -55,6 +59,8 @@ type Info struct {
 	Created time.Time `json:"created"`
 	// Sealed keys.
 	Sealed []byte `json:"sealed,omitempty"`
+
+	etag string
 }
 
 // Partition is the first part of the names of the cluster's partitions.
@@ -80,6 +86,7 @@ func decodeInfo(row table.Row) (Info, error) {
 	if err := json.Unmarshal(row.Value, &i); err != nil {
 		return i, fmt.Errorf("%w: row %q of the cluster registry: %w", table.ErrCorrupt, row.Key, err)
 	}
+	i.etag = row.ETag
 	return i, nil
 }
 
@@ -100,13 +107,27 @@ func (r Registry) List(ctx context.Context) ([]Info, error) {
 	return out, nil
 }
 
-// insert registers a cluster, or fails with ErrExists.
+func leftKey(i Info) string { return leftFrom + i.Partition() }
+
+// announce notes that a cluster's partitions are about to be written.
+func (r Registry) announce(ctx context.Context, i Info) error {
+	op := table.Op{Kind: table.Insert, Key: leftKey(i), Value: []byte(i.Partition())}
+	if err := r.Store.Commit(ctx, registryPartition, []table.Op{op}); err != nil {
+		return fmt.Errorf("announcing cluster %q: %w", i.Name, err)
+	}
+	return nil
+}
+
+// insert registers a cluster that was announced, or fails with ErrExists.
 func (r Registry) insert(ctx context.Context, i Info) error {
 	value, err := json.Marshal(i)
 	if err != nil {
 		return fmt.Errorf("encoding cluster %q: %w", i.Name, err)
 	}
-	err = r.Store.Commit(ctx, registryPartition, []table.Op{{Kind: table.Insert, Key: registryFrom + i.Name, Value: value}})
+	err = r.Store.Commit(ctx, registryPartition, []table.Op{
+		{Kind: table.Insert, Key: registryFrom + i.Name, Value: value},
+		{Kind: table.Delete, Key: leftKey(i), ETag: table.Any},
+	})
 	if errors.Is(err, table.ErrExists) {
 		return fmt.Errorf("%w: %q", ErrExists, i.Name)
 	}
@@ -116,14 +137,40 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 	return nil
 }
 
-// remove takes a cluster from the registry.
-func (r Registry) remove(ctx context.Context, name string) error {
-	err := r.Store.Commit(ctx, registryPartition, []table.Op{{Kind: table.Delete, Key: registryFrom + name, ETag: table.Any}})
-	if errors.Is(err, table.ErrNotFound) {
-		return fmt.Errorf("%w: %q", ErrNotFound, name)
+// remove takes a cluster from the registry, and notes that its partitions are left. It fails with
+// ErrNotFound when the cluster is not the one that was read.
+func (r Registry) remove(ctx context.Context, i Info) error {
+	err := r.Store.Commit(ctx, registryPartition, []table.Op{
+		{Kind: table.Delete, Key: registryFrom + i.Name, ETag: i.etag},
+		{Kind: table.Put, Key: leftKey(i), Value: []byte(i.Partition())},
+	})
+	if errors.Is(err, table.ErrNotFound) || errors.Is(err, table.ErrChanged) {
+		return fmt.Errorf("%w: %q", ErrNotFound, i.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("removing cluster %q: %w", name, err)
+		return fmt.Errorf("removing cluster %q: %w", i.Name, err)
+	}
+	return nil
+}
+
+// left returns the partitions of clusters that were not completely made or deleted.
+func (r Registry) left(ctx context.Context) ([]string, error) {
+	var out []string
+	err := table.All(ctx, r.Store, registryPartition, table.Query{From: leftFrom, To: leftEnd}, func(row table.Row) bool {
+		out = append(out, string(row.Value))
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing what is left of clusters: %w", err)
+	}
+	return out, nil
+}
+
+// forget removes the note of partitions that are empty.
+func (r Registry) forget(ctx context.Context, partition string) error {
+	err := r.Store.Commit(ctx, registryPartition, []table.Op{{Kind: table.Delete, Key: leftFrom + partition, ETag: table.Any}})
+	if err != nil && !errors.Is(err, table.ErrNotFound) {
+		return fmt.Errorf("forgetting the partitions %q: %w", partition, err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -20,9 +19,15 @@ import (
 	"github.com/zeroplane/zeroplane/events"
 )
 
-// quietPeriod is how long nothing runs before cursors are stored and the cluster counts as settled:
-// while a client writes one object after the other, that is not done after each.
-const quietPeriod = 500 * time.Millisecond
+const (
+	// quietPeriod is how long nothing runs before cursors are stored and the cluster counts as settled:
+	// while a client writes one object after the other, that is not done after each.
+	quietPeriod = 500 * time.Millisecond
+	// stopGrace is how long what runs may go on after the functions were told to stop.
+	stopGrace = 2 * time.Second
+	// lookAgain is when to read again what is due, after that failed.
+	lookAgain = time.Second
+)
 
 // API is what the functions need of a cluster's API server.
 type API interface {
@@ -42,8 +47,8 @@ type Options struct {
 	// Identity returns who a component is.
 	Identity func(component string) user.Info
 	// Settled is called when every function is at the head of its logs and nothing runs, with the
-	// time at which the next thing is due, zero for nothing.
-	Settled func(next time.Time)
+	// time at which the next thing is due, zero for nothing. It returns false to be called again.
+	Settled func(next time.Time) bool
 	Now     func() time.Time
 }
 
@@ -65,16 +70,20 @@ type shared struct {
 	cancel   context.CancelFunc
 	runners  []*runner
 	identity func(string) user.Info
-	settled  func(time.Time)
+	settled  func(time.Time) bool
 	recorder *recorder
+	// arming is held while the next due time is read and the timer is set to it.
+	arming sync.Mutex
 
 	mu      sync.Mutex
 	clients map[string]*planclient.Client
-	active  int
-	idle    *sync.Cond
-	timer   *time.Timer
-	armed   time.Time
-	quiet   *time.Timer
+	stopped bool
+	// active are the runs under way, tending what timers do behind them.
+	active, tending int
+	idle            *sync.Cond
+	timer           *time.Timer
+	armed           time.Time
+	quiet           *time.Timer
 }
 
 // New returns the functions of a cluster, asleep. Ring or Wake starts them.
@@ -82,7 +91,7 @@ func New(o Options) *Cluster {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cluster{
 		Name: o.Name, Logs: o.Logs, decoder: o.API.Decoder(), api: o.API, now: o.Now,
-		ledger: newLedger(o.Store, o.Partition),
+		ledger: newLedger(o.Store, o.Partition, o.Functions),
 		shared: &shared{ctx: ctx, cancel: cancel, identity: o.Identity, settled: o.Settled, clients: map[string]*planclient.Client{}},
 	}
 	c.idle = sync.NewCond(&c.shared.mu)
@@ -109,10 +118,17 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 			slog.Error("malformed event", "cluster", c.Name, "error", err)
 			return
 		}
+		heard := false
 		for _, r := range c.runners {
 			if r.listens(changed.Group) {
+				heard = true
 				r.ring()
 			}
+		}
+		if !heard { // still, the cluster was written to and must settle
+			c.shared.mu.Lock()
+			c.quieten()
+			c.shared.mu.Unlock()
 		}
 	case events.DueType:
 		due, err := events.ParseDue(e)
@@ -129,8 +145,23 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 }
 
 // Wake rings for whatever was left behind: cursors that are not at the head of their logs, and what
-// became due while the cluster slept.
+// became due while the cluster slept. When that cannot be found out, everybody looks.
 func (c *Cluster) Wake(ctx context.Context) error {
+	if !c.enter() {
+		return nil
+	}
+	defer c.leave()
+	err := c.wake(ctx)
+	if err != nil {
+		for _, r := range c.runners {
+			r.ring()
+		}
+	}
+	c.arm()
+	return err
+}
+
+func (c *Cluster) wake(ctx context.Context) error {
 	due, err := c.ledger.functionsDue(ctx, c.now())
 	if err != nil {
 		return err
@@ -144,7 +175,6 @@ func (c *Cluster) Wake(ctx context.Context) error {
 			r.ring()
 		}
 	}
-	c.arm()
 	return nil
 }
 
@@ -176,10 +206,16 @@ func (c *Cluster) client(component string) *planclient.Client {
 	return pc
 }
 
-func (s *shared) enter() {
+// enter is called at the beginning of every run. It returns false when the cluster was stopped and
+// has come to rest.
+func (s *shared) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped && s.active == 0 {
+		return false
+	}
 	s.active++
+	return true
 }
 
 // leave is called at the end of every run. When nothing runs any more, the cursors are stored after
@@ -189,75 +225,105 @@ func (c *Cluster) leave() {
 	defer c.shared.mu.Unlock()
 	c.active--
 	c.idle.Broadcast()
-	if c.active > 0 || c.ctx.Err() != nil {
-		return
+	if c.active == 0 {
+		c.quieten()
 	}
-	if c.quiet == nil {
-		c.quiet = time.AfterFunc(quietPeriod, c.settle)
-	} else {
+}
+
+// quieten lets the cluster settle after the quiet period. The caller holds mu.
+func (c *Cluster) quieten() {
+	switch {
+	case c.stopped:
+	case c.quiet == nil:
+		c.quiet = time.AfterFunc(quietPeriod, func() { c.tend(c.settle) })
+	default:
 		c.quiet.Reset(quietPeriod)
 	}
+}
+
+// tend does the work of a timer, which Stop waits for.
+func (c *Cluster) tend(work func()) {
+	c.shared.mu.Lock()
+	if c.stopped {
+		c.shared.mu.Unlock()
+		return
+	}
+	c.tending++
+	c.shared.mu.Unlock()
+	work()
+	c.shared.mu.Lock()
+	defer c.shared.mu.Unlock()
+	c.tending--
+	c.idle.Broadcast()
 }
 
 // settle stores the cursors and tells that the cluster has settled, unless something runs again.
 func (c *Cluster) settle() {
 	if c.Busy() {
-		return
+		return // its end leads here
 	}
-	if err := c.store(c.ctx); err != nil {
-		slog.Warn("cannot store cursors, will try again", "cluster", c.Name, "error", err)
-		c.shared.mu.Lock()
-		c.quiet.Reset(quietPeriod)
-		c.shared.mu.Unlock()
-		return
+	err := c.store(c.ctx)
+	var next time.Time
+	if err == nil {
+		next, _, err = c.ledger.next(c.ctx)
 	}
-	next, _, err := c.ledger.next(c.ctx)
 	if err != nil {
-		slog.Error("reading what is due", "cluster", c.Name, "error", err)
-		return
+		slog.Warn("cannot settle, will try again", "cluster", c.Name, "error", err)
 	}
-	if c.settled != nil && !c.Busy() {
-		c.settled(next)
+	if err != nil || c.settled != nil && !c.Busy() && !c.settled(next) {
+		c.shared.mu.Lock()
+		defer c.shared.mu.Unlock()
+		c.quieten()
 	}
 }
 
 // store stores the cursors that have moved.
 func (c *Cluster) store(ctx context.Context) error {
 	moved := map[string]map[string]uint64{}
+	var taken []*runner
 	for _, r := range c.runners {
 		if cursor := r.takeUnstored(); cursor != nil {
 			moved[r.fn.Name] = cursor
+			taken = append(taken, r)
 		}
 	}
-	return c.ledger.storeCursors(ctx, moved)
+	err := c.ledger.storeCursors(ctx, moved)
+	if err != nil {
+		for _, r := range taken {
+			r.putBackUnstored()
+		}
+	}
+	return err
 }
 
 // arm sets the timer to the next thing that is due.
 func (c *Cluster) arm() {
-	next, any, err := c.ledger.next(c.ctx)
+	c.arming.Lock()
+	defer c.arming.Unlock()
+	next, _, err := c.ledger.next(c.ctx)
 	if err != nil {
-		if !errors.Is(err, context.Canceled) {
-			slog.Error("reading what is due", "cluster", c.Name, "error", err)
+		if c.ctx.Err() != nil {
+			return
 		}
-		return
+		slog.Error("reading what is due, will try again", "cluster", c.Name, "error", err)
+		next = c.now().Add(lookAgain)
 	}
+	c.armAt(next)
+}
+
+// armAt sets the timer, zero for never.
+func (c *Cluster) armAt(at time.Time) {
 	c.shared.mu.Lock()
 	defer c.shared.mu.Unlock()
-	if !any || c.ctx.Err() != nil {
-		if c.timer != nil {
-			c.timer.Stop()
-		}
-		c.armed = time.Time{}
-		return
-	}
-	if next.Equal(c.armed) {
+	if c.stopped || at.Equal(c.armed) {
 		return
 	}
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	c.armed = next
-	c.timer = time.AfterFunc(max(next.Sub(c.now()), 0), c.ringDue)
+	if c.armed = at; !at.IsZero() {
+		c.timer = time.AfterFunc(max(at.Sub(c.now()), 0), func() { c.tend(c.ringDue) })
+	}
 }
 
 // ringDue rings every function for which something is due.
@@ -268,7 +334,6 @@ func (c *Cluster) ringDue() {
 	due, err := c.ledger.functionsDue(c.ctx, c.now())
 	if err != nil {
 		slog.Error("reading what is due", "cluster", c.Name, "error", err)
-		return
 	}
 	for _, r := range c.runners {
 		if due[r.fn.Name] {
@@ -287,24 +352,35 @@ func (c *Cluster) Busy() bool {
 	return c.active > 0
 }
 
-// Stop ends the functions and waits until they have stopped. What they had not finished is found
-// again at the next Wake.
+// Next returns the time at which the next thing is due, zero for nothing.
+func (c *Cluster) Next(ctx context.Context) (time.Time, error) {
+	next, _, err := c.ledger.next(ctx)
+	return next, err
+}
+
+// Stop ends the functions and waits until they have stopped, a moment by themselves and then because
+// their context ends. What they had not finished is found again at the next Wake.
 func (c *Cluster) Stop() {
-	if err := c.store(c.ctx); err != nil {
-		slog.Warn("cannot store cursors; their batches will be handled again", "cluster", c.Name, "error", err)
-	}
-	for _, r := range c.runners {
-		r.stop()
-	}
-	c.cancel()
 	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.stopped = true
 	for _, t := range []*time.Timer{c.timer, c.quiet} {
 		if t != nil {
 			t.Stop()
 		}
 	}
-	for c.active > 0 {
+	c.shared.mu.Unlock()
+	for _, r := range c.runners {
+		r.stop()
+	}
+	grace := time.AfterFunc(stopGrace, c.cancel)
+	c.shared.mu.Lock()
+	for c.active+c.tending > 0 {
 		c.idle.Wait()
+	}
+	c.shared.mu.Unlock()
+	grace.Stop()
+	c.cancel()
+	if err := c.store(context.Background()); err != nil {
+		slog.Warn("cannot store cursors; their batches will be handled again", "cluster", c.Name, "error", err)
 	}
 }

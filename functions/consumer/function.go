@@ -52,9 +52,10 @@ func (b *Batch) Later(l ...plan.Later) {
 	b.later = append(b.later, l...)
 }
 
-// Each calls decide for every subject, several at a time, and returns the first error.
+// Each calls decide for every subject, several at a time, and returns the first error. One that fails
+// does not keep the others from being decided.
 func Each[T any](ctx context.Context, subjects []T, decide func(context.Context, T) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(subjectsAtOnce)
 	for _, s := range subjects {
 		g.Go(func() error { return decide(ctx, s) })

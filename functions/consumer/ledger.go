@@ -29,10 +29,13 @@ const (
 type ledger struct {
 	store     table.Store
 	partition string
+	functions map[string]bool
 
 	mu     sync.Mutex
 	loaded bool
 	due    map[string]*dueRow
+	// paused are the functions that failed, and when they are called again.
+	paused map[string]time.Time
 }
 
 // dueRow is something put off.
@@ -40,10 +43,19 @@ type dueRow struct {
 	Function string     `json:"function"`
 	Later    plan.Later `json:"later"`
 	key      string
+	// former are the keys of rows that this one replaced and that a crash left.
+	former []string
 }
 
-func newLedger(store table.Store, cluster string) *ledger {
-	return &ledger{store: store, partition: kubestorage.Partition(cluster, "cursors"), due: map[string]*dueRow{}}
+func newLedger(store table.Store, cluster string, functions []Function) *ledger {
+	l := &ledger{
+		store: store, partition: kubestorage.Partition(cluster, "cursors"), functions: map[string]bool{},
+		due: map[string]*dueRow{}, paused: map[string]time.Time{},
+	}
+	for _, f := range functions {
+		l.functions[f.Name] = true
+	}
+	return l
 }
 
 // subject names what a Later is about; a later one for the same subject replaces it.
@@ -69,10 +81,19 @@ func (l *ledger) load(ctx context.Context) error {
 			broken = fmt.Errorf("%w: row %q: %w", table.ErrCorrupt, row.Key, broken)
 			return false
 		}
-		l.due[subject(d.Function, d.Later)] = d
+		if !l.functions[d.Function] {
+			return true // of another version of the program
+		}
+		id := subject(d.Function, d.Later)
+		if earlier := l.due[id]; earlier != nil {
+			earlier.former = append(earlier.former, d.key)
+			return true
+		}
+		l.due[id] = d
 		return true
 	})
 	if err = errors.Join(err, broken); err != nil {
+		l.due = map[string]*dueRow{}
 		return fmt.Errorf("reading what is due: %w", err)
 	}
 	l.loaded = true
@@ -95,6 +116,27 @@ func (l *ledger) cursor(ctx context.Context, function string) (map[string]uint64
 	return out, nil
 }
 
+// pause keeps a function from being rung for what is due before a time; resume ends that.
+func (l *ledger) pause(function string, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused[function] = until
+}
+
+func (l *ledger) resume(function string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.paused, function)
+}
+
+// at is when to ring for a row. The caller holds mu.
+func (l *ledger) at(d *dueRow) time.Time {
+	if until := l.paused[d.Function]; until.After(d.Later.At) {
+		return until
+	}
+	return d.Later.At
+}
+
 // next returns when the next thing is due, and whether there is any.
 func (l *ledger) next(ctx context.Context) (time.Time, bool, error) {
 	l.mu.Lock()
@@ -103,10 +145,16 @@ func (l *ledger) next(ctx context.Context) (time.Time, bool, error) {
 		return time.Time{}, false, err
 	}
 	var first time.Time
-	for _, d := range l.due {
-		if first.IsZero() || d.Later.At.Before(first) {
-			first = d.Later.At
+	earlier := func(at time.Time) {
+		if first.IsZero() || at.Before(first) {
+			first = at
 		}
+	}
+	for _, d := range l.due {
+		earlier(l.at(d))
+	}
+	for _, until := range l.paused {
+		earlier(until)
 	}
 	return first, !first.IsZero(), nil
 }
@@ -128,7 +176,7 @@ func (l *ledger) dueFor(ctx context.Context, function string, now time.Time) ([]
 	return out, nil
 }
 
-// functionsDue returns the names of the functions for which something is due.
+// functionsDue returns the names of the functions for which something is due, or whose pause is over.
 func (l *ledger) functionsDue(ctx context.Context, now time.Time) (map[string]bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,23 +184,32 @@ func (l *ledger) functionsDue(ctx context.Context, now time.Time) (map[string]bo
 		return nil, err
 	}
 	out := map[string]bool{}
+	for function, until := range l.paused {
+		if !until.After(now) {
+			out[function] = true
+		}
+	}
 	for _, d := range l.due {
-		if !d.Later.At.After(now) {
+		if !l.at(d).After(now) {
 			out[d.Function] = true
 		}
 	}
 	return out, nil
 }
 
-// settle moves a function's cursor, removes what was due and has been handled, and stores what was
-// put off, in as few transactions as they fit in, the cursor last.
+// settle stores what was put off, removes what was due and has been handled, and moves a function's
+// cursor, in as few transactions as they fit in and in this order: a crash in between leaves too much,
+// never too little.
 func (l *ledger) settle(ctx context.Context, function string, cursor map[string]uint64, handled, later []plan.Later) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.load(ctx); err != nil {
 		return err
 	}
-	ops, after := l.dueOps(function, handled, later)
+	ops, after, err := l.dueOps(function, handled, later)
+	if err != nil {
+		return err
+	}
 	if cursor != nil {
 		value, err := json.Marshal(cursor)
 		if err != nil {
@@ -180,7 +237,7 @@ func (l *ledger) settle(ctx context.Context, function string, cursor map[string]
 
 // dueOps returns the operations that make the stored due rows what they shall be, and what changes
 // in memory once they are committed.
-func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.Op, map[string]*dueRow) {
+func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.Op, map[string]*dueRow, error) {
 	want := map[string]*dueRow{}
 	var order []string
 	set := func(id string, d *dueRow) {
@@ -200,26 +257,31 @@ func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.O
 		}
 		set(id, &dueRow{Function: function, Later: p, key: dueKey(p.At, id)})
 	}
-	var ops []table.Op
+	var puts, deletes []table.Op
 	after := map[string]*dueRow{}
 	for _, id := range order {
 		d, current := want[id], l.due[id]
-		if d != nil && current != nil && d.key == current.key || d == nil && current == nil {
+		if d == nil && current == nil || d != nil && current != nil && d.key == current.key && len(current.former) == 0 {
 			continue
-		}
-		after[id] = d
-		if current != nil {
-			ops = append(ops, table.Op{Kind: table.Delete, Key: current.key, ETag: table.Any})
 		}
 		if d != nil {
 			value, err := json.Marshal(d)
 			if err != nil {
-				continue
+				return nil, nil, fmt.Errorf("encoding what is due: %w", err)
 			}
-			ops = append(ops, table.Op{Kind: table.Put, Key: d.key, Value: value})
+			puts = append(puts, table.Op{Kind: table.Put, Key: d.key, Value: value})
+		}
+		after[id] = d
+		if current == nil {
+			continue
+		}
+		for _, key := range append([]string{current.key}, current.former...) {
+			if d == nil || key != d.key {
+				deletes = append(deletes, table.Op{Kind: table.Delete, Key: key, ETag: table.Any})
+			}
 		}
 	}
-	return ops, after
+	return append(puts, deletes...), after, nil
 }
 
 // storeCursors stores cursors, by function.

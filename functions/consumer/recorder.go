@@ -46,9 +46,8 @@ func (r *recorder) record(notices []plan.Notice) {
 	if drop := len(r.queue) - maxNotices; drop > 0 {
 		r.queue = r.queue[drop:]
 	}
-	if !r.running {
+	if !r.running && r.cluster.enter() {
 		r.running = true
-		r.cluster.enter()
 		go r.run()
 	}
 }

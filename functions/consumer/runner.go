@@ -46,9 +46,10 @@ func (r *runner) ring() {
 		r.again = true
 		return
 	}
-	r.running = true
-	r.cluster.enter()
-	go r.run()
+	if r.cluster.enter() {
+		r.running = true
+		go r.run()
+	}
 }
 
 // listens reports whether changes of a log group wake the function.
@@ -73,6 +74,7 @@ func (r *runner) run() {
 			r.failed(err)
 		} else {
 			r.failures = 0
+			r.cluster.ledger.resume(r.fn.Name)
 		}
 		r.mu.Lock()
 		if r.stopped || !more && !r.again {
@@ -93,6 +95,8 @@ func (r *runner) failed(err error) {
 	r.failures++
 	slog.Warn("function failed, will try again", "cluster", r.cluster.Name, "function", r.fn.Name, "in", pause, "error", err)
 	l := plan.Later{At: r.cluster.now().Add(pause), Kind: retryKind}
+	// What is due stays so, and must not ring before.
+	r.cluster.ledger.pause(r.fn.Name, l.At)
 	if err := r.cluster.ledger.settle(r.cluster.ctx, r.fn.Name, nil, nil, []plan.Later{l}); err != nil {
 		slog.Error("cannot store a retry; the timer will find the cursor behind", "cluster", r.cluster.Name, "function", r.fn.Name, "error", err)
 	}
@@ -101,7 +105,8 @@ func (r *runner) failed(err error) {
 
 // batch handles what there is. It reports whether there may be more.
 func (r *runner) batch(ctx context.Context) (bool, error) {
-	if err := r.loadCursor(ctx); err != nil {
+	cursor, err := r.at(ctx)
+	if err != nil {
 		return false, err
 	}
 	now := r.cluster.now()
@@ -110,7 +115,7 @@ func (r *runner) batch(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	b := &Batch{Cluster: r.cluster.forFunction(r.fn), Due: due, Now: now}
-	next, err := r.collect(ctx, b)
+	next, err := r.collect(ctx, b, cursor)
 	if err != nil {
 		return false, err
 	}
@@ -150,16 +155,38 @@ func (r *runner) takeUnstored() map[string]uint64 {
 	return r.cursor
 }
 
-func (r *runner) loadCursor(ctx context.Context) (err error) {
-	if r.cursor == nil {
-		r.cursor, err = r.cluster.ledger.cursor(ctx, r.fn.Name)
+// putBackUnstored says that the cursor could not be stored.
+func (r *runner) putBackUnstored() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unstored = true
+}
+
+// at returns the cursor, reading it if it never was. The lock is not held while reading: those who
+// hold a log ring.
+func (r *runner) at(ctx context.Context) (map[string]uint64, error) {
+	r.mu.Lock()
+	cursor := r.cursor
+	r.mu.Unlock()
+	if cursor != nil {
+		return cursor, nil
 	}
-	return err
+	cursor, err := r.cluster.ledger.cursor(ctx, r.fn.Name)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cursor == nil {
+		r.cursor = cursor
+	}
+	return r.cursor, nil
 }
 
 // collect fills a batch with the snapshot and the changes up to it, and returns the cursor that the
-// batch moves to. A function that has never run, or fell behind what is kept, begins with Resync.
-func (r *runner) collect(ctx context.Context, b *Batch) (map[string]uint64, error) {
+// batch moves to. A function that has never run, fell behind what is kept, or is ahead of a log that
+// was brought back from a backup, begins with Resync.
+func (r *runner) collect(ctx context.Context, b *Batch, cursor map[string]uint64) (map[string]uint64, error) {
 	var err error
 	if b.Snapshot, err = r.cluster.snapshot(ctx, b.groups); err != nil {
 		return nil, err
@@ -168,12 +195,12 @@ func (r *runner) collect(ctx context.Context, b *Batch) (map[string]uint64, erro
 	for _, group := range r.fn.Groups {
 		state := b.States[group]
 		next[group] = state.Rev
-		since, known := r.cursor[group]
-		if !known {
+		since, known := cursor[group]
+		if !known || since > state.Rev {
 			b.Resync = true
 			continue
 		}
-		if since >= state.Rev {
+		if since == state.Rev {
 			continue
 		}
 		events, err := r.cluster.Logs[group].Between(ctx, since, state.Rev)
@@ -191,12 +218,8 @@ func (r *runner) collect(ctx context.Context, b *Batch) (map[string]uint64, erro
 
 // behind reports whether a log has moved past the cursor, or something is due.
 func (r *runner) behind(ctx context.Context) (bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running {
-		return true, nil
-	}
-	if err := r.loadCursor(ctx); err != nil {
+	cursor, err := r.at(ctx)
+	if err != nil {
 		return false, err
 	}
 	for _, group := range r.fn.Groups {
@@ -204,7 +227,7 @@ func (r *runner) behind(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if since, known := r.cursor[group]; !known || since < s.Rev {
+		if since, known := cursor[group]; !known || since != s.Rev {
 			return true, nil
 		}
 	}

@@ -31,10 +31,14 @@ type awake struct {
 	dirty     *dirty
 	unhear    func()
 
-	mu       sync.Mutex
-	requests int
-	used     time.Time
-	next     time.Time // when something is due, as last told
+	// requests ends with the cluster, watches also when the host stops.
+	requests, watches context.Context //nolint:containedctx // the life of the cluster in this process
+	end               func()
+
+	mu    sync.Mutex
+	under int // requests under way
+	left  *sync.Cond
+	used  time.Time
 }
 
 // wake assembles a cluster.
@@ -48,6 +52,12 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		return nil, err
 	}
 	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name}, used: time.Now()}
+	a.left = sync.NewCond(&a.mu)
+	var endRequests, endWatches func()
+	a.requests, endRequests = context.WithCancel(context.Background())
+	a.watches, endWatches = context.WithCancel(a.requests)
+	unwatch := context.AfterFunc(h.watches, endWatches)
+	a.end = func() { unwatch(); endRequests() }
 	bell := doorbell.New()
 	logs := kubestorage.NewLogs(h.store, info.Partition(), func(group string) tablelog.Options {
 		return tablelog.Options{
@@ -68,7 +78,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		Functions: []consumer.Function{
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(), lifecycle.Function(string(h.pki.caPEM)),
 		},
-		Identity: identity, Settled: func(next time.Time) { h.settled(a, next) }, Now: time.Now,
+		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
 	a.unhear = bell.Subscribe(a.functions.Ring)
 	if info.Name == cluster.Default {
@@ -90,45 +100,76 @@ func identity(component string) user.Info {
 	}
 }
 
-// settled is called when the functions of a cluster have caught up.
-func (h *Host) settled(a *awake, next time.Time) {
-	a.mu.Lock()
-	a.next = next
-	a.mu.Unlock()
+// settled is called when the functions of a cluster have caught up. It returns false when something
+// happens again.
+func (h *Host) settled(a *awake, next time.Time) bool {
 	ok, err := a.dirty.clean(context.Background(), next, func() bool { return !a.functions.Busy() })
 	if err != nil {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}
 	if ok {
-		h.sleepExcess()
+		go h.clusters.sleepExcess()
 	}
+	return ok
 }
 
 // enter and leave count the requests under way: a cluster that has some is not put to sleep.
 func (a *awake) enter() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.requests++
+	a.under++
 	a.used = time.Now()
 }
 
-func (a *awake) leave() {
+// leave returns whether this was the last request under way.
+func (a *awake) leave() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.requests--
+	a.under--
 	a.used = time.Now()
+	a.left.Broadcast()
+	return a.under == 0
 }
 
 // resting reports whether nothing happens in the cluster, and when it was last used.
 func (a *awake) resting() (bool, time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.requests == 0 && !a.functions.Busy(), a.used
+	return a.under == 0 && !a.functions.Busy() && !a.dirty.marked(), a.used
 }
 
-// sleep ends everything that the cluster runs.
-func (a *awake) sleep() {
+// drain ends the requests under way and waits until they have, for a while.
+func (a *awake) drain(limit time.Duration) {
+	a.end()
+	over := false
+	timer := time.AfterFunc(limit, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		over = true
+		a.left.Broadcast()
+	})
+	defer timer.Stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.under > 0 && !over {
+		a.left.Wait()
+	}
+}
+
+// sleep ends everything that the cluster runs, and returns when it is to be woken, zero for never.
+func (a *awake) sleep() time.Time {
+	ctx := context.Background()
 	a.unhear()
 	a.functions.Stop()
 	a.server.Close()
+	a.end()
+	next, err := a.functions.Next(ctx)
+	if err != nil {
+		slog.Error("cannot tell when something is due", "cluster", a.info.Name, "error", err)
+		return time.Now()
+	}
+	if a.dirty.marked() { // something began when it was put to sleep
+		return time.Now()
+	}
+	return next
 }

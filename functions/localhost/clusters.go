@@ -3,12 +3,18 @@ package localhost
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+)
+
+const (
+	// roomTimeout is how long a cluster that wakes for its own work waits for another to fall asleep.
+	roomTimeout = 5 * time.Second
+	// drainTimeout is how long the requests to a cluster that is deleted may take to end.
+	drainTimeout = 5 * time.Second
 )
 
 // clusters are the clusters that are awake. At most max of them rest in memory; one that works or
@@ -17,47 +23,71 @@ type clusters struct {
 	host *Host
 	max  int
 
+	// rousing is held by the one cluster that is being woken for its own work.
+	rousing sync.Mutex
+
 	mu     sync.Mutex
 	byName map[string]*slot
 	timers map[string]*time.Timer
 	closed bool
+	// room is closed, and made anew, whenever a cluster has fallen asleep.
+	room chan struct{}
 }
 
-// slot is a cluster that is awake or being woken.
+// slot is a cluster that is awake, is being woken, or is being put to sleep. It is one or the other
+// until it is gone, so that no two instances of a cluster run at a time.
 type slot struct {
 	ready chan struct{}
 	awake *awake
 	err   error
+	// gone is set when the cluster is being put to sleep, and closed when it is.
+	gone chan struct{}
+}
+
+func newClusters(h *Host, most int) *clusters {
+	return &clusters{host: h, max: max(most, 1), byName: map[string]*slot{}, timers: map[string]*time.Timer{}, room: make(chan struct{})}
 }
 
 // get returns a cluster, waking it if need be, and counts a request of it: the caller must leave().
 func (c *clusters) get(ctx context.Context, name string) (*awake, error) {
+	for {
+		a, s, err := c.look(name)
+		if a != nil || err != nil {
+			return a, err
+		}
+		wait := s.ready
+		if s.gone != nil {
+			wait = s.gone
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if wait == s.ready && s.err != nil {
+			return nil, s.err
+		}
+	}
+}
+
+// look returns a cluster that is awake, its request counted, or a copy of the slot to wait for.
+func (c *clusters) look(name string) (*awake, slot, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
-		return nil, errStopping
+		return nil, slot{}, errStopping
 	}
 	s := c.byName[name]
-	if s != nil && s.awake != nil {
-		s.awake.enter()
-		c.mu.Unlock()
-		return s.awake, nil
-	}
 	if s == nil {
 		s = &slot{ready: make(chan struct{})}
 		c.byName[name] = s
 		go c.fill(name, s)
 	}
-	c.mu.Unlock()
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if s.awake != nil && s.gone == nil {
+		s.awake.enter()
+		return s.awake, *s, nil
 	}
-	if s.err != nil {
-		return nil, s.err
-	}
-	return c.get(ctx, name)
+	return nil, *s, nil
 }
 
 var errStopping = errors.New("the server is stopping")
@@ -74,10 +104,8 @@ func (c *clusters) fill(name string, s *slot) {
 	s.awake, s.err = a, err
 	if err != nil {
 		delete(c.byName, name)
-	} else if t := c.timers[name]; t != nil {
-		t.Stop()
-		delete(c.timers, name)
 	}
+	c.stopTimer(name)
 	c.mu.Unlock()
 	close(s.ready)
 	if err != nil {
@@ -90,52 +118,93 @@ func (c *clusters) fill(name string, s *slot) {
 
 // sleepExcess puts the least recently used of the resting clusters to sleep while there are more
 // than are kept.
-func (h *Host) sleepExcess() {
+func (c *clusters) sleepExcess() {
 	for {
-		a := h.clusters.takeExcess()
-		if a == nil {
+		name, s := c.takeExcess()
+		if s == nil {
 			return
 		}
-		a.sleep()
+		c.putToSleep(name, s)
 	}
 }
 
-func (c *clusters) takeExcess() *awake {
+// excess reports whether more clusters are awake than are kept.
+func (c *clusters) excess() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.byName) <= c.max || c.closed {
-		return nil
+	return c.tooMany()
+}
+
+// tooMany is excess for who holds mu.
+func (c *clusters) tooMany() bool {
+	kept := 0
+	for _, s := range c.byName {
+		if s.gone == nil {
+			kept++
+		}
 	}
-	var oldest *awake
+	return kept > c.max && !c.closed
+}
+
+// takeExcess returns a cluster to put to sleep, if there is one too many. Nobody gets it any more.
+func (c *clusters) takeExcess() (string, *slot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.tooMany() {
+		return "", nil
+	}
+	var oldest *slot
+	var oldestName string
 	var oldestUsed time.Time
 	for name, s := range c.byName {
-		if s.awake == nil || name == cluster.Default {
+		if s.awake == nil || s.gone != nil || name == cluster.Default {
 			continue
 		}
 		if resting, used := s.awake.resting(); resting && (oldest == nil || used.Before(oldestUsed)) {
-			oldest, oldestUsed = s.awake, used
+			oldest, oldestName, oldestUsed = s, name, used
 		}
 	}
 	if oldest != nil {
-		delete(c.byName, oldest.info.Name)
-		c.wakeAt(oldest.info.Name, oldest.next)
+		oldest.gone = make(chan struct{})
 	}
-	return oldest
+	return oldestName, oldest
+}
+
+// putToSleep ends a cluster whose slot has gone set, and lets it be woken when something is due.
+func (c *clusters) putToSleep(name string, s *slot) {
+	next := s.awake.sleep()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, name)
+	if !c.closed {
+		c.wakeAt(name, next)
+	}
+	close(s.gone)
+	close(c.room)
+	c.room = make(chan struct{})
 }
 
 // wakeAt wakes a sleeping cluster when something is due. The caller holds mu.
 func (c *clusters) wakeAt(name string, at time.Time) {
-	if at.IsZero() {
-		return
+	c.stopTimer(name)
+	if !at.IsZero() {
+		c.timers[name] = time.AfterFunc(max(time.Until(at), 0), func() { c.rouse(name) })
 	}
-	if t := c.timers[name]; t != nil {
-		t.Stop()
-	}
-	c.timers[name] = time.AfterFunc(max(time.Until(at), 0), func() { c.rouse(name) })
 }
 
-// rouse wakes a cluster for its own work.
+// stopTimer forgets when to wake a cluster. The caller holds mu.
+func (c *clusters) stopTimer(name string) {
+	if t := c.timers[name]; t != nil {
+		t.Stop()
+		delete(c.timers, name)
+	}
+}
+
+// rouse wakes a cluster for its own work, one at a time: many may be due at once.
 func (c *clusters) rouse(name string) {
+	c.rousing.Lock()
+	defer c.rousing.Unlock()
+	c.waitForRoom(name)
 	a, err := c.get(context.Background(), name)
 	if err != nil {
 		if !errors.Is(err, errStopping) && !errors.Is(err, cluster.ErrNotFound) {
@@ -146,38 +215,82 @@ func (c *clusters) rouse(name string) {
 	a.leave()
 }
 
+// waitForRoom returns when a cluster is awake already, or another may be. Those that are held awake by
+// requests make no room, so there is a bound to it.
+func (c *clusters) waitForRoom(name string) {
+	timeout := time.NewTimer(roomTimeout)
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		room, free := c.room, c.closed || len(c.byName) < c.max || c.byName[name] != nil
+		c.mu.Unlock()
+		if free {
+			return
+		}
+		select {
+		case <-room:
+		case <-timeout.C:
+			return
+		}
+	}
+}
+
 // rouseDirty wakes the clusters that had work left when the process ended.
 func (c *clusters) rouseDirty(ctx context.Context) error {
 	left, err := dirtyClusters(ctx, c.host.store)
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	infos, err := c.host.maker.Registry.List(ctx)
 	if err != nil {
 		return err
 	}
+	known := map[string]bool{}
+	for _, i := range infos {
+		known[i.Name] = true
+	}
 	for name, at := range left {
-		if at.IsZero() || !at.After(time.Now()) {
-			go c.rouse(name)
+		if !known[name] { // it was deleted
+			if err := removeDirty(ctx, c.host.store, name); err != nil {
+				return err
+			}
 			continue
 		}
+		if at.IsZero() {
+			at = time.Now()
+		}
 		c.mu.Lock()
-		c.wakeAt(name, at)
+		if c.byName[name] == nil {
+			c.wakeAt(name, at)
+		}
 		c.mu.Unlock()
 	}
 	return nil
 }
 
-// forget puts a cluster to sleep because it is being deleted.
+// forget ends a cluster that was taken from the registry, and the requests to it.
 func (c *clusters) forget(name string) {
-	c.mu.Lock()
-	s := c.byName[name]
-	delete(c.byName, name)
-	if t := c.timers[name]; t != nil {
-		t.Stop()
-		delete(c.timers, name)
-	}
-	c.mu.Unlock()
-	if s != nil {
-		<-s.ready
-		if s.awake != nil {
-			s.awake.sleep()
+	for {
+		c.mu.Lock()
+		c.stopTimer(name)
+		s := c.byName[name]
+		if s == nil {
+			c.mu.Unlock()
+			return
+		}
+		gone := s.gone
+		if s.awake != nil && gone == nil {
+			s.gone = make(chan struct{})
+			c.mu.Unlock()
+			s.awake.drain(drainTimeout)
+			c.putToSleep(name, s)
+			continue
+		}
+		c.mu.Unlock()
+		if gone != nil {
+			<-gone
+		} else {
+			<-s.ready
 		}
 	}
 }
@@ -186,25 +299,39 @@ func (c *clusters) forget(name string) {
 func (c *clusters) close() {
 	c.mu.Lock()
 	c.closed = true
-	all := c.byName
-	c.byName = map[string]*slot{}
-	for _, t := range c.timers {
-		t.Stop()
+	all := map[string]*slot{}
+	for name, s := range c.byName {
+		all[name] = s
+	}
+	for name := range c.timers {
+		c.stopTimer(name)
 	}
 	c.mu.Unlock()
-	for _, s := range all {
-		<-s.ready
-		if s.awake != nil {
-			s.awake.sleep()
-		}
+	var wg sync.WaitGroup
+	for name, s := range all {
+		wg.Go(func() {
+			<-s.ready
+			c.mu.Lock()
+			gone := s.gone
+			if gone == nil && s.awake != nil {
+				s.gone = make(chan struct{})
+			}
+			c.mu.Unlock()
+			switch {
+			case gone != nil:
+				<-gone
+			case s.awake != nil:
+				s.awake.drain(drainTimeout)
+				c.putToSleep(name, s)
+			}
+		})
 	}
+	wg.Wait()
 }
 
-// count returns how many clusters are awake.
-func (c *clusters) count() int {
+// isAwake reports whether a cluster is in memory.
+func (c *clusters) isAwake(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.byName)
+	return c.byName[name] != nil
 }
-
-func (c *clusters) String() string { return fmt.Sprintf("%d clusters awake", c.count()) }

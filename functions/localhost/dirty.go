@@ -29,20 +29,30 @@ type dirty struct {
 	store   table.Store
 	cluster string
 
-	mu       sync.Mutex
-	marked   bool
-	inFlight int
+	mu sync.Mutex
+	// known is set once it is known what the row is: there or not, and when it names a time, wake.
+	known, there bool
+	wake         time.Time
+	inFlight     int
 }
+
+// marked reports whether the row says that there is work left at once.
+func (d *dirty) marked() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.atOnce()
+}
+
+func (d *dirty) atOnce() bool { return d.known && d.there && d.wake.IsZero() }
 
 // beforeWrite marks the cluster dirty. The write has ended when the returned function is called.
 func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.marked {
+	if !d.atOnce() {
 		if err := d.put(ctx, dirtyRow{}); err != nil {
 			return nil, err
 		}
-		d.marked = true
 	}
 	d.inFlight++
 	return func() {
@@ -57,10 +67,12 @@ func (d *dirty) put(ctx context.Context, row dirtyRow) error {
 	if err != nil {
 		return fmt.Errorf("encoding a dirty row: %w", err)
 	}
+	d.known = false
 	op := table.Op{Kind: table.Put, Key: dirtyClass + d.cluster, Value: value}
 	if err := d.store.Commit(ctx, dirtyPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
 	}
+	d.known, d.there, d.wake = true, true, row.Wake
 	return nil
 }
 
@@ -73,18 +85,30 @@ func (d *dirty) clean(ctx context.Context, next time.Time, caughtUp func() bool)
 		return false, nil
 	}
 	if !next.IsZero() {
-		d.marked = false
-		return true, d.put(ctx, dirtyRow{Wake: next})
+		if d.known && d.there && d.wake.Equal(next) {
+			return true, nil
+		}
+		err := d.put(ctx, dirtyRow{Wake: next})
+		return err == nil, err
 	}
-	if !d.marked {
+	if d.known && !d.there {
 		return true, nil
 	}
-	err := d.store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: dirtyClass + d.cluster, ETag: table.Any}})
-	if err != nil && !errors.Is(err, table.ErrNotFound) {
-		return false, fmt.Errorf("marking cluster %q clean: %w", d.cluster, err)
+	d.known = false
+	if err := removeDirty(ctx, d.store, d.cluster); err != nil {
+		return false, err
 	}
-	d.marked = false
+	d.known, d.there = true, false
 	return true, nil
+}
+
+// removeDirty removes a cluster's row, if there is one.
+func removeDirty(ctx context.Context, store table.Store, name string) error {
+	err := store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: dirtyClass + name, ETag: table.Any}})
+	if err != nil && !errors.Is(err, table.ErrNotFound) {
+		return fmt.Errorf("marking cluster %q clean: %w", name, err)
+	}
+	return nil
 }
 
 // dirtyClusters returns the clusters with work left, and when it is due, zero for at once.

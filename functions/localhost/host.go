@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
@@ -56,12 +57,17 @@ type Host struct {
 	listener net.Listener
 	address  string
 	http     *http.Server
+	// watches ends requests that have no end of their own.
+	watches    context.Context //nolint:containedctx // until the host is told to stop
+	endWatches func()
 }
 
 // Open opens the store, makes the default cluster if there is none, and listens. It fails with
 // pebble.ErrLocked, or with table.ErrCorrupt.
 func Open(ctx context.Context, o Options) (*Host, error) {
+	go apiserver.Warm()
 	h := &Host{opts: o}
+	h.watches, h.endWatches = context.WithCancel(context.Background())
 	db, err := pebble.Open(filepath.Join(o.Data, "store"))
 	if err != nil {
 		return nil, err
@@ -74,6 +80,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 }
 
 func (h *Host) open(ctx context.Context) (err error) {
+	h.maker.Registry.Store = h.store
 	if h.listener, err = net.Listen("tcp", h.opts.Listen); err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -88,7 +95,8 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if h.pki, err = loadPKI(h.opts.Data, []string{host}); err != nil {
 		return err
 	}
-	key, err := sealKey(h.opts.Data)
+	_, err = h.maker.Registry.Get(ctx, cluster.Default)
+	key, err := sealKey(h.opts.Data, errors.Is(err, cluster.ErrNotFound))
 	if err != nil {
 		return err
 	}
@@ -101,7 +109,10 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.maker = cluster.Maker{Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM}
-	h.clusters = &clusters{host: h, max: max(h.opts.MaxAwake, 1), byName: map[string]*slot{}, timers: map[string]*time.Timer{}}
+	h.clusters = newClusters(h, h.opts.MaxAwake)
+	if err := h.maker.Sweep(ctx); err != nil {
+		return err
+	}
 	return h.ensureDefault(ctx)
 }
 
@@ -164,6 +175,9 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 	failed := make(chan error, 1)
 	go func() { failed <- h.http.ServeTLS(h.listener, "", "") }()
 	if err := h.start(ctx); err != nil {
+		if ctx.Err() != nil { // told to stop meanwhile
+			err = nil
+		}
 		return errors.Join(err, h.stop(cancel))
 	}
 	ready()
@@ -188,14 +202,14 @@ func (h *Host) start(ctx context.Context) error {
 	return h.clusters.rouseDirty(ctx)
 }
 
-// stop ends requests, functions and the store, in this order.
+// stop ends requests, functions and the store, in this order. Requests that are under way are answered,
+// unless that takes too long; watches are ended.
 func (h *Host) stop(endRequests func()) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- h.http.Shutdown(ctx) }()
-	endRequests() // watches have no end of their own
-	err := <-stopped
+	h.endWatches()
+	err := h.http.Shutdown(ctx)
+	endRequests()
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = h.http.Close()
 	}
@@ -217,8 +231,36 @@ func (h *Host) route(w http.ResponseWriter, req *http.Request) {
 		h.refuse(w, name, err)
 		return
 	}
-	defer a.leave()
-	a.server.ServeHTTP(w, req)
+	defer func() {
+		if a.leave() && h.clusters.excess() {
+			go h.clusters.sleepExcess() // the answer does not wait for it
+		}
+	}()
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	life := a.requests
+	if endless(req) {
+		life = a.watches
+	}
+	defer context.AfterFunc(life, cancel)()
+	a.server.ServeHTTP(w, req.WithContext(ctx))
+}
+
+// endless reports whether a request has no end of its own: a watch, or a connection to a container.
+func endless(req *http.Request) bool {
+	path := req.URL.Path
+	if strings.Contains(path, "/watch/") || strings.Contains(path, "/proxy/") {
+		return true
+	}
+	switch path[strings.LastIndexByte(path, '/')+1:] {
+	case "exec", "attach", "log", "portforward", "proxy":
+		return true
+	}
+	if !strings.Contains(req.URL.RawQuery, "watch") {
+		return false
+	}
+	watch, _ := strconv.ParseBool(req.URL.Query().Get("watch"))
+	return watch
 }
 
 // discard drops what the HTTP server says of clients that hang up.

@@ -1,6 +1,7 @@
 package localhost
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,9 +89,7 @@ func statusOf(err error, name string) *metav1.Status {
 }
 
 func (h *Host) status(i cluster.Info) ClusterStatus {
-	h.clusters.mu.Lock()
-	defer h.clusters.mu.Unlock()
-	return ClusterStatus{Name: i.Name, Created: i.Created, Path: cluster.PathPrefix(i.Name), Awake: h.clusters.byName[i.Name] != nil}
+	return ClusterStatus{Name: i.Name, Created: i.Created, Path: cluster.PathPrefix(i.Name), Awake: h.clusters.isAwake(i.Name)}
 }
 
 func (h *Host) listClusters(req *http.Request) (any, error) {
@@ -116,7 +115,8 @@ func (h *Host) createCluster(req *http.Request) (any, error) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the request must be like {\"name\": \"NAME\"}: %v", err))
 	}
-	info, keys, err := h.maker.Create(req.Context(), in.Name, time.Now())
+	// What was begun is not left half done when the client goes.
+	info, keys, err := h.maker.Create(context.WithoutCancel(req.Context()), in.Name, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -146,12 +146,14 @@ func (h *Host) deleteCluster(req *http.Request, name string) (any, error) {
 	if name == cluster.Default {
 		return nil, apierrors.NewForbidden(clusterResource, name, errors.New("the default cluster manages the others and cannot be deleted"))
 	}
-	info, err := h.maker.Registry.Get(req.Context(), name)
+	// It is done once begun, whether the client waits or not.
+	ctx := context.WithoutCancel(req.Context())
+	info, err := h.maker.Unregister(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	h.clusters.forget(name)
-	return h.status(info), h.maker.Delete(req.Context(), name)
+	return h.status(info), errors.Join(h.maker.RemoveRows(ctx, info), removeDirty(ctx, h.store, name))
 }
 
 // refuse answers a request for a cluster that cannot be had. What it says is the same for a cluster

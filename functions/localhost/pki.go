@@ -31,8 +31,9 @@ const (
 	servingLifetime = 365 * 24 * time.Hour
 )
 
-// sealKey returns the key from the environment, or the one in the file, which it makes if missing.
-func sealKey(dir string) ([]byte, error) {
+// sealKey returns the key from the environment, or the one in the file, which it makes if it is missing
+// and nothing was sealed yet.
+func sealKey(dir string, first bool) ([]byte, error) {
 	if v := os.Getenv(SealKeyEnv); v != "" {
 		key, err := base64.StdEncoding.DecodeString(v)
 		if err != nil || len(key) != cluster.SealBytes {
@@ -42,7 +43,7 @@ func sealKey(dir string) ([]byte, error) {
 	}
 	path := filepath.Join(dir, "seal.key")
 	key, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && first {
 		key = make([]byte, cluster.SealBytes)
 		if _, err := rand.Read(key); err != nil {
 			return nil, fmt.Errorf("drawing the seal key: %w", err)
@@ -50,7 +51,7 @@ func sealKey(dir string) ([]byte, error) {
 		return key, writeFile(path, key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the seal key: %w", err)
+		return nil, fmt.Errorf("reading the key that clusters' keys are sealed with: %w", err)
 	}
 	return key, nil
 }
@@ -69,7 +70,19 @@ func writeFile(path string, content []byte) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
 	return nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path) //nolint:gosec // as above
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // pki is the host's CA and the certificate that it serves with.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -122,7 +123,7 @@ func (m *manager) create(cmd *cobra.Command, name string) error {
 
 func (m *manager) printKubeconfig(cmd *cobra.Command, name string) error {
 	var s localhost.ClusterStatus
-	if err := m.call(cmd.Context(), http.MethodGet, clustersPath+"/"+name+"/kubeconfig", nil, &s); err != nil {
+	if err := m.call(cmd.Context(), http.MethodGet, clustersPath+"/"+url.PathEscape(name)+"/kubeconfig", nil, &s); err != nil {
 		return err
 	}
 	return m.print(cmd, s, s.Kubeconfig)
@@ -130,7 +131,7 @@ func (m *manager) printKubeconfig(cmd *cobra.Command, name string) error {
 
 func (m *manager) delete(cmd *cobra.Command, name string) error {
 	var s localhost.ClusterStatus
-	if err := m.call(cmd.Context(), http.MethodDelete, clustersPath+"/"+name, nil, &s); err != nil {
+	if err := m.call(cmd.Context(), http.MethodDelete, clustersPath+"/"+url.PathEscape(name), nil, &s); err != nil {
 		return err
 	}
 	return m.print(cmd, s, fmt.Sprintf("cluster %q deleted\n", name))

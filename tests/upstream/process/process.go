@@ -92,6 +92,33 @@ func (p *Process) Stop(grace time.Duration) error {
 	return nil
 }
 
+// Kill ends the process as a crash does, and returns when it is gone.
+func (p *Process) Kill() error {
+	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	<-p.exited
+	return nil
+}
+
+// ExitCode is the code that the process ended with, -1 while it runs and after a signal.
+func (p *Process) ExitCode() int {
+	select {
+	case <-p.exited:
+	default:
+		return -1
+	}
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil:
+		return 0
+	case errors.As(p.err, &exit):
+		return exit.ExitCode()
+	default:
+		return -1
+	}
+}
+
 func tail(path string) string {
 	content, err := os.ReadFile(path) // #nosec G304 -- a log that Start wrote
 	if err != nil {
