@@ -24,18 +24,17 @@ import (
 	schedulingrest "k8s.io/kubernetes/pkg/registry/scheduling/rest"
 	storagerest "k8s.io/kubernetes/pkg/registry/storage/rest"
 	svmrest "k8s.io/kubernetes/pkg/registry/storagemigration/rest"
-	"k8s.io/kubernetes/pkg/serviceaccount"
-
 	"k8s.io/kubernetes/pkg/routes"
+	"k8s.io/kubernetes/pkg/serviceaccount"
 )
 
-// otherGroups lists every API group but core, in the order of controlplane's StorageProviders
-// (pkg/controlplane/instance.go), which discovery preserves. Which versions of them are served is
-// upstream's default too.
+// otherGroups lists every API group but core: those of controlplane's StorageProviders
+// (pkg/controlplane/instance.go), and those of the extension server and the aggregator. Which
+// versions of them are served is upstream's default too. They are in the order of discovery.
 func (b *builder) otherGroups(discovery clientdiscovery.DiscoveryInterface) []controlplaneapiserver.RESTStorageProvider {
 	authz := b.config.Authorization.Authorizer
 	authn := b.config.Authentication
-	return []controlplaneapiserver.RESTStorageProvider{
+	all := []controlplaneapiserver.RESTStorageProvider{
 		apiserverinternalrest.StorageProvider{},
 		authenticationrest.RESTStorageProvider{Authenticator: authn.Authenticator, APIAudiences: authn.APIAudiences},
 		authorizationrest.RESTStorageProvider{Authorizer: authz, RuleResolver: b.config.RuleResolver},
@@ -56,8 +55,12 @@ func (b *builder) otherGroups(discovery clientdiscovery.DiscoveryInterface) []co
 		appsrest.StorageProvider{},
 		admissionregistrationrest.RESTStorageProvider{Authorizer: authz, DiscoveryClient: discovery},
 		eventsrest.RESTStorageProvider{TTL: eventTTL},
+		definitionsGroup{},
+		servicesGroup{},
 		resourcerest.RESTStorageProvider{NamespaceClient: b.client.CoreV1().Namespaces(), Authorizer: authz},
 	}
+	byPriority(all)
+	return all
 }
 
 // installIssuerDiscovery serves what lets others verify the cluster's ServiceAccount tokens.

@@ -4,11 +4,13 @@ import (
 	"net/http"
 	"sync"
 
+	apiextensionsapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/routes"
 	"k8s.io/apiserver/pkg/util/openapi"
+	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -25,7 +27,7 @@ type documents struct {
 
 var sharedDocuments = sync.OnceValue(func() documents {
 	d := documents{
-		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme),
+		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme),
 		get:   openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
 	}
 	d.v3 = genericapiserver.DefaultOpenAPIV3Config(d.get, d.namer)

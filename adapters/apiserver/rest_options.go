@@ -15,6 +15,9 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 )
 
+// registryPrefix is kube-apiserver's default. Our keys do not have it.
+const registryPrefix = "/registry"
+
 // deleteCollectionWorkers is kube-apiserver's default.
 const deleteCollectionWorkers = 1
 
@@ -28,7 +31,7 @@ var _ generic.RESTOptionsGetter = restOptions{}
 
 // GetRESTOptions implements generic.RESTOptionsGetter. The count of objects is not polled.
 func (r restOptions) GetRESTOptions(gr schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
-	config, err := r.factory.NewConfig(gr, example)
+	config, err := r.config(gr, example)
 	if err != nil {
 		return generic.RESTOptions{}, fmt.Errorf("finding the storage of %s: %w", gr, err)
 	}
@@ -40,6 +43,13 @@ func (r restOptions) GetRESTOptions(gr schema.GroupResource, example runtime.Obj
 		ResourcePrefix:          kubestorage.Prefix(gr),
 		CountMetricPollPeriod:   0,
 	}, nil
+}
+
+func (r restOptions) config(gr schema.GroupResource, example runtime.Object) (*storagebackend.ConfigForResource, error) {
+	if g, ok := ownSchemes[gr.Group]; ok {
+		return storagebackend.NewDefaultConfig(registryPrefix, g.codec).ForResource(gr), nil
+	}
+	return r.factory.NewConfig(gr, example)
 }
 
 // storageFor follows the type generic.StorageDecorator, whose parameters upstream has chosen.

@@ -42,7 +42,6 @@ import (
 	aggregatorapiserver "k8s.io/kube-aggregator/pkg/apiserver"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/cluster/ports"
-	"k8s.io/kubernetes/pkg/controlplane"
 	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
 	controlplaneadmission "k8s.io/kubernetes/pkg/controlplane/apiserver/admission"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
@@ -182,7 +181,7 @@ func (s *Server) discover() (*Discovered, error) {
 
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
-	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: legacyscheme.Codecs.UniversalDeserializer()}}
+	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer()}}
 	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.admit, b.build, b.install} {
@@ -213,7 +212,7 @@ func (b *builder) configure() (err error) {
 	c := genericapiserver.NewConfig(legacyscheme.Codecs)
 	c.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
 	c.FeatureGate = utilfeature.DefaultFeatureGate
-	c.MergedResourceConfig = controlplane.DefaultAPIResourceConfigSource()
+	c.MergedResourceConfig = resourceConfig()
 	c.ExternalAddress = b.o.Address
 	c.StorageObjectCountTracker = nil
 	c.BuildHandlerChainFunc = b.buildChain
@@ -222,7 +221,7 @@ func (b *builder) configure() (err error) {
 	setOpenAPIConfig(c)
 	b.config = c
 
-	etcd := genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
+	etcd := genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig(registryPrefix, nil))
 	etcd.DefaultStorageMediaType = "application/vnd.kubernetes.protobuf"
 	storageConfig := kubeapiserver.NewStorageFactoryConfigEffectiveVersion(c.EffectiveVersion)
 	storageConfig.APIResourceConfig = c.MergedResourceConfig
@@ -328,6 +327,7 @@ func (b *builder) install() error {
 	if err := server.InstallAPIs(core); err != nil {
 		return err
 	}
+	setPriorities(b.generic)
 	installOpenAPI(b.generic, b.config)
 	mux := b.generic.Handler.NonGoRestfulMux
 	checks := []healthz.HealthChecker{healthz.PingHealthz, healthz.NamedCheck("store", b.checkStore)}

@@ -17,10 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/apis/flowcontrol/bootstrap"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
@@ -56,6 +56,9 @@ func (b Birth) objects() []newborn {
 	out = append(out, b.namespaces()...)
 	out = append(out, policy()...)
 	out = append(out, b.kubernetesService()...)
+	for _, s := range apiserver.APIServices(b.Now) {
+		out = append(out, newborn{schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}, s})
+	}
 	for _, c := range schedulingv1.SystemPriorityClasses() {
 		out = append(out, newborn{schema.GroupVersionResource{Group: "scheduling.k8s.io", Version: "v1", Resource: "priorityclasses"}, c})
 	}
@@ -233,17 +236,12 @@ func sortedKeys[T any](m map[string]T) []string {
 
 // changes returns the changes that write a cluster's first objects, by log group.
 func (b Birth) changes() (map[string][]tablelog.Change, error) {
-	info, ok := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
-	if !ok {
-		return nil, fmt.Errorf("no serializer for %s", runtime.ContentTypeProtobuf)
-	}
 	out := map[string][]tablelog.Change{}
 	for _, n := range b.objects() {
 		meta := n.object.(metav1.Object)
 		meta.SetUID(types.UID(uuid.NewUUID()))
 		meta.SetCreationTimestamp(b.Now)
-		legacyscheme.Scheme.Default(n.object)
-		value, err := runtime.Encode(legacyscheme.Codecs.EncoderForVersion(info.Serializer, n.resource.GroupVersion()), n.object)
+		value, err := apiserver.Encode(n.resource.GroupVersion(), n.object)
 		if err != nil {
 			return nil, fmt.Errorf("encoding %s %s: %w", n.resource.Resource, meta.GetName(), err)
 		}

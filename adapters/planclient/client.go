@@ -16,9 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
@@ -162,7 +162,7 @@ func (c *Client) client(gv schema.GroupVersion) (*rest.RESTClient, error) {
 	if gv.Group == "" {
 		config.APIPath = "/api"
 	}
-	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(clientscheme.Scheme, clientscheme.Codecs).WithoutConversion()
+	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(apiserver.Scheme, apiserver.Codecs).WithoutConversion()
 	rc, err := rest.RESTClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", gv, err)

@@ -7,8 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/lifecycle"
@@ -30,7 +30,7 @@ func (g graph) object(e *tablelog.Entry) (*lifecycle.Object, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	kinds, _, err := clientscheme.Scheme.ObjectKinds(obj.(runtime.Object))
+	kinds, _, err := apiserver.Scheme.ObjectKinds(obj.(runtime.Object))
 	if err != nil || len(kinds) == 0 {
 		return nil, fmt.Errorf("finding the kind of %s: %w", e.Key, err)
 	}

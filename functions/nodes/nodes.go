@@ -16,7 +16,7 @@ import (
 
 const (
 	nodeController  = "node-controller"
-	evictController = "taint-eviction-controller"
+	evictController = "node-controller"
 )
 
 var (
