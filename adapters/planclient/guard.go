@@ -1,6 +1,9 @@
 package planclient
 
 import (
+	"maps"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -70,6 +73,9 @@ func (s *readSet) touchedBy(ev tablelog.Event) bool {
 		return true
 	}
 	gr, namespace, _ := kubestorage.ParseKey(ev.Key)
+	if gr == plan.Pods.GroupResource() && s.sameStanding(ev) {
+		return false
+	}
 	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
 		return true
 	}
@@ -85,6 +91,39 @@ func (s *readSet) touchedBy(ev tablelog.Event) bool {
 		}
 	}
 	return false
+}
+
+// sameStanding reports whether a change of a pod leaves what plans count it for as it was: who owns
+// it, how it is labelled, whether it goes away or is over, and what it takes of which node. Plans are
+// not stale because a pod became ready. That it was bound matters to plans that read nodes only.
+func (s *readSet) sameStanding(ev tablelog.Event) bool {
+	before, err := s.pod(ev.Prev)
+	if err != nil || before == nil {
+		return false
+	}
+	after, err := s.pod(ev.Entry)
+	if err != nil || after == nil {
+		return false
+	}
+	return before.UID == after.UID && (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) &&
+		over(before) == over(after) && slices.Equal(ev.Prev.Owners, ev.Entry.Owners) && maps.Equal(before.Labels, after.Labels) &&
+		(len(s.nodes) == 0 || !s.moves(ev))
+}
+
+func over(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+func (s *readSet) pod(e *tablelog.Entry) (*corev1.Pod, error) {
+	if e == nil {
+		return nil, nil
+	}
+	obj, err := s.decoder.Object(e)
+	if err != nil {
+		return nil, err
+	}
+	pod, _ := obj.(*corev1.Pod)
+	return pod, nil
 }
 
 func (s *readSet) owned(gr schema.GroupResource, e *tablelog.Entry) bool {
