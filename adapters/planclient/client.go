@@ -33,13 +33,21 @@ type Client struct {
 	logs    kubestorage.Logs
 	decoder kubestorage.Decoder
 
+	workers int
+
 	mu   sync.Mutex
 	byGV map[schema.GroupVersion]*rest.RESTClient
 }
 
 // New returns a client. The configuration's transport must reach the API of the logs' cluster.
 func New(config *rest.Config, logs kubestorage.Logs, decoder kubestorage.Decoder) *Client {
-	return &Client{config: config, logs: logs, decoder: decoder, byGV: map[schema.GroupVersion]*rest.RESTClient{}}
+	return &Client{config: config, logs: logs, decoder: decoder, workers: workers, byGV: map[schema.GroupVersion]*rest.RESTClient{}}
+}
+
+// InBackground lets the client use one processor at a time, so that what others decide comes first.
+func (c *Client) InBackground() *Client {
+	c.workers = 1
+	return c
 }
 
 // Outcome is what became of a plan.
@@ -106,7 +114,7 @@ func (c *Client) writeRun(ctx context.Context, writes []plan.Write, out *Outcome
 	}
 	next := make(chan *plan.Write)
 	var wg sync.WaitGroup
-	for range min(workers, len(writes)-1) {
+	for range min(c.workers, len(writes)-1) {
 		wg.Go(func() {
 			for w := range next {
 				obj, err := c.write(ctx, w)

@@ -29,6 +29,13 @@ const (
 	lookAgain = time.Second
 )
 
+// The components that stand for what is not part of the control plane, or is for people to read. They
+// leave the processors to the others.
+const (
+	EventRecorder    = "event-recorder"
+	SimulatedKubelet = "simulated-kubelet"
+)
+
 // API is what the functions need of a cluster's API server.
 type API interface {
 	ClientConfig(who user.Info, agent string) *rest.Config
@@ -201,6 +208,9 @@ func (c *Cluster) client(component string) *planclient.Client {
 	pc := c.clients[component]
 	if pc == nil {
 		pc = planclient.New(c.api.ClientConfig(c.identity(component), "zeroplane/"+component), c.Logs, c.decoder)
+		if component == EventRecorder || component == SimulatedKubelet {
+			pc.InBackground()
+		}
 		c.clients[component] = pc
 	}
 	return pc

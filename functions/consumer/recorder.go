@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// recordDelay lets what a notice tells of go first, and gathers more of its kind.
+	recordDelay = 300 * time.Millisecond
 	// maxNotices that wait to be written; more are dropped, as upstream's broadcaster does.
 	maxNotices = 10000
 	// noticesAtOnce are written in one scope: they share transactions.
@@ -48,7 +50,7 @@ func (r *recorder) record(notices []plan.Notice) {
 	}
 	if !r.running && r.cluster.enter() {
 		r.running = true
-		go r.run()
+		time.AfterFunc(recordDelay, r.run)
 	}
 }
 
@@ -101,7 +103,7 @@ func (r *recorder) write(ctx context.Context, batch []plan.Notice) {
 		p.Writes = append(p.Writes, plan.Write{Verb: plan.Create, Resource: eventsResource, Namespace: ev.Namespace, Name: ev.Name, Object: ev})
 	}
 	for component, p := range byComponent {
-		out, err := r.cluster.client("event-recorder").Apply(ctx, *p, nil)
+		out, err := r.cluster.client(EventRecorder).Apply(ctx, *p, nil)
 		if err == nil {
 			err = out.Err
 		}

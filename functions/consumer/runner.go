@@ -122,6 +122,11 @@ func (r *runner) batch(ctx context.Context) (bool, error) {
 	if len(b.Changes) == 0 && len(due) == 0 && !b.Resync {
 		return false, nil
 	}
+	began := time.Now()
+	defer func() {
+		slog.Debug("handled a batch", "cluster", r.cluster.Name, "function", r.fn.Name,
+			"changes", len(b.Changes), "due", len(due), "resync", b.Resync, "took", time.Since(began))
+	}()
 	if err := r.fn.Handle(ctx, b); err != nil {
 		return false, fmt.Errorf("handling %d changes: %w", len(b.Changes), err)
 	}

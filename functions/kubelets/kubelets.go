@@ -17,7 +17,7 @@ import (
 
 const (
 	// Component is the user that simulated kubelets are.
-	Component = "simulated-kubelet"
+	Component = consumer.SimulatedKubelet
 	// podsAtOnce in one plan: a plan that is stale is decided again as a whole.
 	podsAtOnce = 250
 )

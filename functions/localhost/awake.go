@@ -91,7 +91,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 // scheduler, or one of ours that upstream has no role for.
 func identity(component string) user.Info {
 	switch component {
-	case kubelets.Component, "event-recorder":
+	case kubelets.Component, consumer.EventRecorder:
 		return &user.DefaultInfo{Name: "zeroplane:" + component, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
 	case "system:kube-scheduler":
 		return apiserver.Component(component)
@@ -108,6 +108,7 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}
 	if ok {
+		h.memory.settled()
 		go h.clusters.sleepExcess()
 	}
 	return ok

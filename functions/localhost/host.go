@@ -57,6 +57,7 @@ type Host struct {
 	listener net.Listener
 	address  string
 	http     *http.Server
+	memory   memory
 	// watches ends requests that have no end of their own.
 	watches    context.Context //nolint:containedctx // until the host is told to stop
 	endWatches func()
@@ -214,6 +215,7 @@ func (h *Host) stop(endRequests func()) error {
 		err = h.http.Close()
 	}
 	h.clusters.close()
+	h.memory.stop()
 	return errors.Join(err, h.close())
 }
 

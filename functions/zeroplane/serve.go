@@ -67,7 +67,7 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 	case errors.Is(err, pebble.ErrLocked):
 		return fmt.Errorf("%w\nAnother zeroplane serves from %s. Stop it, or choose another directory with --data", err, o.Data)
 	case errors.Is(err, table.ErrCorrupt):
-		return fmt.Errorf("%w\nNothing was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
+		return fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
 	case err != nil:
 		return err
 	}

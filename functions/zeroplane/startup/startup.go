@@ -7,8 +7,8 @@ package startup
 
 import "runtime/debug"
 
-// gcPercent trades memory for time: what a request allocates is short-lived.
-const gcPercent = 200
+// gcPercent is the collector's default: a small heap stays in the caches.
+const gcPercent = 100
 
 var _ = debug.SetGCPercent(-1)
 
