@@ -1,7 +1,3 @@
-//go:build upstreamsuite
-
-// The build tag is there because go.mod does not list what only upstream's suite needs, testify.
-
 package kubestorage
 
 import (
