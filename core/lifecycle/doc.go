@@ -1,7 +1,7 @@
 // Package lifecycle decides when objects that nobody asks for any more go away, and what every
 // namespace is given.
 //
-// There are four rules, each after the controller of upstream that it follows
+// There are five rules, each after the controller of upstream that it follows
 // (pkg/controller of k8s.io/kubernetes v1.37.2):
 //
 //   - garbage collection, over the graph that metadata.ownerReferences make (garbagecollector):
@@ -10,6 +10,8 @@
 //     [Affects] which of these a change calls for;
 //   - namespace deletion (namespace/deletion): [DeleteNamespace];
 //   - the "default" account of every namespace (serviceaccount): [EnsureServiceAccounts];
+//   - protection of storage in use (volume/pvcprotection, volume/pvprotection, volume/vacprotection):
+//     [ProtectClaim], [ProtectVolume] and [ProtectAttributesClass];
 //   - the cluster's CA in every namespace (certificates/rootcacertpublisher): [PublishRootCA].
 //
 // A decision that asks for nothing returns the zero plan, without reads, since nothing is committed.

@@ -6,6 +6,7 @@
 //	graph.go      an object with its owners and dependents, from the snapshot
 //	garbage.go    garbage collection
 //	namespaces.go namespaces: deletion, accounts, root CA
+//	protection.go claims, volumes and their classes, for as long as they are used
 package lifecycle
 
 import (
@@ -27,6 +28,9 @@ const (
 	namespaceController = "namespace-controller"
 	accountController   = "service-account-controller"
 	rootCAPublisher     = "root-ca-cert-publisher"
+	claimProtector      = "pvc-protection-controller"
+	volumeProtector     = "pv-protection-controller"
+	classProtector      = "volumeattributesclass-protection-controller"
 )
 
 var (
@@ -34,6 +38,9 @@ var (
 	accountResource   = plan.ServiceAccounts.GroupResource()
 	configMapResource = plan.ConfigMaps.GroupResource()
 	podResource       = plan.Pods.GroupResource()
+	claimResource     = plan.Claims.GroupResource()
+	volumeResource    = plan.Volumes.GroupResource()
+	classResource     = plan.AttributesClasses.GroupResource()
 	eventResource     = schema.GroupResource{Resource: "events"}
 )
 
@@ -56,10 +63,14 @@ type batch struct {
 	gone               []lifecycle.Object
 	// namespaces to look at: their deletion, and what they must have.
 	namespaces consumer.Set
+	inUse      inUse
 }
 
 func (f function) handle(ctx context.Context, in *consumer.Batch) error {
-	b := &batch{Batch: in, rootCA: f.rootCA, dependents: map[string]bool{}, owners: map[string]bool{}, namespaces: consumer.Set{}}
+	b := &batch{
+		Batch: in, rootCA: f.rootCA, dependents: map[string]bool{}, owners: map[string]bool{},
+		namespaces: consumer.Set{}, inUse: inUse{claims: consumer.Set{}, volumes: consumer.Set{}, classes: consumer.Set{}},
+	}
 	var err error
 	if b.discovered, err = in.Discover(); err != nil {
 		return err
@@ -80,6 +91,9 @@ func (f function) handle(ctx context.Context, in *consumer.Batch) error {
 		}
 	}
 	if err := b.collect(ctx); err != nil {
+		return err
+	}
+	if err := b.protect(ctx); err != nil {
 		return err
 	}
 	return consumer.Each(ctx, b.namespaces.Sorted(), b.namespace)
@@ -113,6 +127,9 @@ func (b *batch) change(ev tablelog.Event) error {
 	}
 	if gr == eventResource {
 		return nil
+	}
+	if err := b.storageChange(ev); err != nil {
+		return err
 	}
 	return b.graphChange(ev)
 }

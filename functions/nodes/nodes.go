@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	nodeController  = "node-controller"
-	evictController = "node-controller"
+	nodeController = "node-controller"
+	// evictController is the same user: upstream has no other for it (newTaintEvictionController of
+	// cmd/kube-controller-manager/app/core.go).
+	evictController = nodeController
 )
 
 var (
