@@ -83,3 +83,10 @@ func (s Set) Sorted() []Named {
 	})
 	return out
 }
+
+// PutOff returns what the batch has put off so far.
+func (b *Batch) PutOff() []plan.Later {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]plan.Later(nil), b.later...)
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/lifecycle"
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
+	"github.com/zeroplane/zeroplane/functions/upkeep"
 	"github.com/zeroplane/zeroplane/functions/workloads"
 )
 
@@ -76,7 +77,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.functions = consumer.New(consumer.Options{
 		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
 		Functions: []consumer.Function{
-			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(), lifecycle.Function(string(h.pki.caPEM)),
+			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(), lifecycle.Function(string(h.pki.caPEM)), upkeep.Function(),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})

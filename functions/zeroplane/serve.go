@@ -62,6 +62,14 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 	if o.Kubeconfig == "" {
 		o.Kubeconfig = filepath.Join(o.Data, "kubeconfig")
 	}
+	// The commands that are printed must work from any directory.
+	for _, path := range []*string{&o.Data, &o.Kubeconfig} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = absolute
+	}
 	h, err := localhost.Open(ctx, o)
 	switch {
 	case errors.Is(err, pebble.ErrLocked):
