@@ -53,6 +53,23 @@ type Due struct {
 	Time     time.Time
 }
 
+// Timer is the event of TimerType.
+type Timer struct {
+	Cluster string
+	Time    time.Time
+}
+
+// Event returns the CloudEvent.
+func (t Timer) Event() cloudevents.Event {
+	e := cloudevents.NewEvent()
+	e.SetType(TimerType)
+	e.SetSource(sourceOf(t.Cluster))
+	e.SetID(fmt.Sprintf("%s/timer/%d", t.Cluster, t.Time.UnixNano()))
+	e.SetTime(t.Time)
+	e.SetExtension(partitionKey, t.Cluster)
+	return e
+}
+
 func sourceOf(cluster string) string { return "/clusters/" + cluster }
 
 // Event returns the CloudEvent. Its id is the same for the same change, so that repetitions show.

@@ -141,7 +141,7 @@ func (m Maker) removeRows(ctx context.Context, partition string) error {
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
-var EventGroups = []string{"cursors", "due"}
+var EventGroups = []string{"cursors"}
 
 // empty removes all rows of a partition.
 func (m Maker) empty(ctx context.Context, partition string) error {

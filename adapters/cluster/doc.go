@@ -8,5 +8,4 @@
 //	keys.go      its keys, and how they are sealed
 //	birth.go     what it is born with
 //	create.go    creation and deletion
-//	awake.go     the bounded set of clusters that this instance serves
 package cluster

@@ -137,6 +137,12 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 			c.quieten()
 			c.shared.mu.Unlock()
 		}
+	case events.TimerType:
+		go func() {
+			if err := c.Wake(c.ctx); err != nil && c.ctx.Err() == nil {
+				slog.Error("cannot look for work left behind", "cluster", c.Name, "error", err)
+			}
+		}()
 	case events.DueType:
 		due, err := events.ParseDue(e)
 		if err != nil {

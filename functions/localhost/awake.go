@@ -77,11 +77,13 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.functions = consumer.New(consumer.Options{
 		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
 		Functions: []consumer.Function{
-			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(), lifecycle.Function(string(h.pki.caPEM)), upkeep.Function(),
+			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
+			lifecycle.Function(string(h.pki.caPEM)), upkeep.Function(),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
 	a.unhear = bell.Subscribe(a.functions.Ring)
+	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
@@ -161,6 +163,7 @@ func (a *awake) drain(limit time.Duration) {
 // sleep ends everything that the cluster runs, and returns when it is to be woken, zero for never.
 func (a *awake) sleep() time.Time {
 	ctx := context.Background()
+	a.dirty.stop()
 	a.unhear()
 	a.functions.Stop()
 	a.server.Close()

@@ -34,6 +34,44 @@ type dirty struct {
 	known, there bool
 	wake         time.Time
 	inFlight     int
+	// timer runs only while the cluster is dirty; tick is what it does.
+	timer *time.Timer
+	tick  func()
+}
+
+// timerInterval is how long a cluster may stay dirty before the timer looks for cursors that were
+// left behind: a bell is quick, and no guarantee.
+const timerInterval = 30 * time.Second
+
+// arm starts the timer. The caller holds mu.
+func (d *dirty) arm() {
+	if d.timer == nil {
+		d.timer = time.AfterFunc(timerInterval, d.fire)
+		return
+	}
+	d.timer.Reset(timerInterval)
+}
+
+func (d *dirty) fire() {
+	d.mu.Lock()
+	still := d.atOnce() && d.tick != nil
+	if still {
+		d.arm()
+	}
+	d.mu.Unlock()
+	if still {
+		d.tick()
+	}
+}
+
+// stop ends the timer, for a cluster that goes to sleep.
+func (d *dirty) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tick = nil
+	if d.timer != nil {
+		d.timer.Stop()
+	}
 }
 
 // marked reports whether the row says that there is work left at once.
@@ -53,6 +91,7 @@ func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 		if err := d.put(ctx, dirtyRow{}); err != nil {
 			return nil, err
 		}
+		d.arm()
 	}
 	d.inFlight++
 	return func() {
