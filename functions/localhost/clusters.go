@@ -51,43 +51,46 @@ func newClusters(h *Host, most int) *clusters {
 // get returns a cluster, waking it if need be, and counts a request of it: the caller must leave().
 func (c *clusters) get(ctx context.Context, name string) (*awake, error) {
 	for {
-		a, s, err := c.look(name)
-		if a != nil || err != nil {
-			return a, err
+		s, change, err := c.look(name)
+		if err != nil {
+			return nil, err
 		}
-		wait := s.ready
-		if s.gone != nil {
-			wait = s.gone
+		if change == nil {
+			return s.awake, nil
 		}
 		select {
-		case <-wait:
+		case <-change:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if wait == s.ready && s.err != nil {
+		if change == s.ready && s.err != nil {
 			return nil, s.err
 		}
 	}
 }
 
-// look returns a cluster that is awake, its request counted, or a copy of the slot to wait for.
-func (c *clusters) look(name string) (*awake, slot, error) {
+// look returns the slot of a cluster, and nil when the cluster is awake, its request counted, or else
+// what is closed when that changes.
+func (c *clusters) look(name string) (s *slot, change chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, slot{}, errStopping
+		return nil, nil, errStopping
 	}
-	s := c.byName[name]
+	s = c.byName[name]
 	if s == nil {
 		s = &slot{ready: make(chan struct{})}
 		c.byName[name] = s
 		go c.fill(name, s)
 	}
-	if s.awake != nil && s.gone == nil {
-		s.awake.enter()
-		return s.awake, *s, nil
+	switch {
+	case s.gone != nil:
+		return s, s.gone, nil
+	case s.awake == nil:
+		return s, s.ready, nil
 	}
-	return nil, *s, nil
+	s.awake.enter()
+	return s, nil, nil
 }
 
 var errStopping = errors.New("the server is stopping")
