@@ -9,17 +9,20 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
 	validatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/validating"
+	"k8s.io/apiserver/pkg/admission/plugin/resourcequota"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
-// policyPlugins are upstream's plugins for admission policies. They look every second whether a
-// policy has changed, and every five at the OpenAPI documents; so they are made when there is a
-// policy to enforce, and not before.
+// policyPlugins are upstream's plugins that run something of their own: those for admission policies
+// look every second whether a policy has changed, and every five at the OpenAPI documents, and the
+// one for quotas has a queue whose clock ticks. So they are made when there is something to enforce,
+// and not before.
 var policyPlugins = map[string]schema.GroupResource{
 	mutatingpolicy.PluginName:   {Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"},
 	validatingpolicy.PluginName: {Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"},
+	resourcequota.PluginName:    {Resource: "resourcequotas"},
 }
 
 // onDemandName is the name under which the stand-in of a plugin is registered.

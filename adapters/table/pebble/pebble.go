@@ -92,8 +92,12 @@ func create(dir string, lock *pebble.Lock, cache *pebble.Cache) error {
 	return db.Close()
 }
 
+// optionsFor also leaves out what Pebble would otherwise do every few milliseconds while nothing
+// happens: checks of the disk's health, and offers to start a compaction. Compactions are still
+// started when there is a reason: after a flush, and after another compaction.
 func optionsFor(cache *pebble.Cache, lock *pebble.Lock) *pebble.Options {
-	return &pebble.Options{
+	o := &pebble.Options{
+		FS:           vfs.Default,
 		Cache:        cache,
 		Lock:         lock,
 		MemTableSize: memTableBytes,
@@ -105,6 +109,8 @@ func optionsFor(cache *pebble.Cache, lock *pebble.Lock) *pebble.Options {
 		// Whoever reads damaged data is told so; the process goes on, as Pebble would not let it.
 		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
 	}
+	o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+	return o
 }
 
 // release frees what the store holds beside the database.
