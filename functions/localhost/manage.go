@@ -51,6 +51,8 @@ func (h *Host) manage(w http.ResponseWriter, req *http.Request) {
 	case name == "" && req.Method == http.MethodPost:
 		answer, err = h.createCluster(req)
 		code = http.StatusCreated
+	case name == "":
+		err = apierrors.NewMethodNotSupported(clusterResource, req.Method)
 	case sub == "" && req.Method == http.MethodGet:
 		answer, err = h.clusterStatus(req, name, false)
 	case sub == "kubeconfig" && req.Method == http.MethodGet:

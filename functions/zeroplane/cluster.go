@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -20,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/functions/localhost"
 )
 
@@ -122,16 +122,22 @@ func (m *manager) create(cmd *cobra.Command, name string) error {
 }
 
 func (m *manager) printKubeconfig(cmd *cobra.Command, name string) error {
+	if err := cluster.ValidateName(name); err != nil {
+		return err
+	}
 	var s localhost.ClusterStatus
-	if err := m.call(cmd.Context(), http.MethodGet, clustersPath+"/"+url.PathEscape(name)+"/kubeconfig", nil, &s); err != nil {
+	if err := m.call(cmd.Context(), http.MethodGet, clustersPath+"/"+name+"/kubeconfig", nil, &s); err != nil {
 		return err
 	}
 	return m.print(cmd, s, s.Kubeconfig)
 }
 
 func (m *manager) delete(cmd *cobra.Command, name string) error {
+	if err := cluster.ValidateName(name); err != nil {
+		return err
+	}
 	var s localhost.ClusterStatus
-	if err := m.call(cmd.Context(), http.MethodDelete, clustersPath+"/"+url.PathEscape(name), nil, &s); err != nil {
+	if err := m.call(cmd.Context(), http.MethodDelete, clustersPath+"/"+name, nil, &s); err != nil {
 		return err
 	}
 	return m.print(cmd, s, fmt.Sprintf("cluster %q deleted\n", name))

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,6 +63,12 @@ func setUpLogs(level string) error {
 	if l > slog.LevelDebug {
 		klog.LogToStderr(false)
 		klog.SetOutput(io.Discard)
+		// By itself it says errors on standard error even so; clients are told theirs.
+		flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+		klog.InitFlags(flags)
+		if err := flags.Set("stderrthreshold", "FATAL"); err != nil {
+			return err
+		}
 	}
 	return nil
 }

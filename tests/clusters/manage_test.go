@@ -14,6 +14,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/zeroplane/zeroplane/tests/local"
 )
 
 const clustersPath = "/zeroplane/v1/clusters"
@@ -88,6 +90,16 @@ func open(t *testing.T, name, kubeconfig string) *member {
 		t.Fatal(err)
 	}
 	return &member{name: name, config: config, client: client}
+}
+
+// moveTo takes the cluster at a server that was started again, which has another port.
+func (m *member) moveTo(t *testing.T, s *local.Server) {
+	t.Helper()
+	m.config.Host = s.Config.Host + "/clusters/" + m.name
+	var err error
+	if m.client, err = kubernetes.NewForConfig(m.config); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func remove(t *testing.T, config *rest.Config, name string) {
