@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 # One line per suite: its name, its kind, the folder of its module, its packages. Kinds:
-#   unit  the packages that do not contain the API server run under the race detector. The others do so
+#   unit  the packages that do not contain the Kubernetes clients run under the race detector. The others do so
 #         in the long form alone: instrumenting all of Kubernetes takes longer than the tests.
 #   e2e   drives bin/zeroplane, which is built first; packages one at a time, and never from the cache.
 # The order lets what has compiled for one suite serve the next.
@@ -43,9 +43,9 @@ passed=0
 failed=0
 
 # has_server: of the packages given as "NAME DEPENDENCY..." lines on the input, those whose tests contain
-# the API server.
+# the Kubernetes clients, and with them most of Kubernetes.
 has_server() {
-  awk '{ for (i = 2; i <= NF; i++) if ($i == "k8s.io/apiserver/pkg/server") { sub(/\.test$/, "", $1); print $1; next } }'
+  awk '{ for (i = 2; i <= NF; i++) if ($i == "k8s.io/client-go/kubernetes") { sub(/\.test$/, "", $1); print $1; next } }'
 }
 
 # run_tests SUITE FLAGS... PACKAGES...: runs go test in the current folder and adds to the counts
@@ -75,7 +75,7 @@ run_raced() {
   fi
 }
 
-# run_unit SUITE PACKAGES...: those without the API server with the race detector, then the others. Vet
+# run_unit SUITE PACKAGES...: those without the Kubernetes clients with the race detector, then the others. Vet
 # stays off for these, as it would look at all of Kubernetes; make lint runs it on ours.
 run_unit() {
   local suite=$1 light=() heavy=()
@@ -83,7 +83,7 @@ run_unit() {
   go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' "$@" | grep '^[^ ]*\.test ' >"$work/deps" || true
   mapfile -t heavy < <(has_server <"$work/deps")
   mapfile -t light < <(go list "$@" | grep -Fxv -f <(printf '%s\n' "${heavy[@]}") || true)
-  if [[ ${#light[@]} -gt 0 ]]; then run_raced "$suite" "${light[@]}"; fi
+  if [[ ${#light[@]} -gt 0 ]]; then run_raced "$suite" -vet=off "${light[@]}"; fi
   if [[ ${#heavy[@]} -eq 0 ]]; then return; fi
   if [[ $long ]]; then
     run_raced "$suite" -vet=off "${heavy[@]}"
