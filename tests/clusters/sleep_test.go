@@ -13,7 +13,7 @@ import (
 )
 
 // runSeconds is how long the pod runs: longer than its cluster needs to fall asleep.
-const runSeconds = 10
+const runSeconds = 8
 
 // TestASleepingClusterWakesWhenSomethingIsDue puts a cluster to sleep in which a pod is to end, by the use of
 // others, and asks nothing of it until it is awake again.

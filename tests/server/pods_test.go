@@ -172,7 +172,7 @@ func fitsNowhere(t *testing.T, client kubernetes.Interface) {
 	run(t, client, "fits-nowhere", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"room": "yes"} })
 	pod := becomes(t, client, "fits-nowhere", func(p *corev1.Pod) bool { return len(p.Status.Conditions) > 0 })
 	const want = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. " +
-		"no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+		"preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
 	if c := pod.Status.Conditions[0]; c.Reason != corev1.PodReasonUnschedulable || c.Message != want {
 		t.Errorf("its condition is %+v", c)
 	}
