@@ -1,0 +1,233 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/memory"
+	"github.com/zeroplane/zeroplane/core/plan"
+)
+
+var (
+	start   = time.Date(2030, 1, 2, 3, 4, 5, 678, time.UTC)
+	errDisk = errors.New("the disk failed")
+)
+
+// flaky is a store whose commits fail on demand.
+type flaky struct {
+	*memory.Store
+	// fail is the number of commits that go well before all others fail, negative for never.
+	fail atomic.Int64
+}
+
+func newFlaky() *flaky {
+	f := &flaky{Store: memory.New()}
+	f.fail.Store(-1)
+	return f
+}
+
+func (f *flaky) Commit(ctx context.Context, partition string, ops []table.Op) error {
+	if n := f.fail.Load(); n == 0 {
+		return errDisk
+	} else if n > 0 {
+		f.fail.Add(-1)
+	}
+	return f.Store.Commit(ctx, partition, ops)
+}
+
+func open(store table.Store) *ledger {
+	return newLedger(store, "c.1", []Function{{Name: "jobs"}, {Name: "nodes"}})
+}
+
+func later(kind, name string, seconds int) plan.Later {
+	return plan.Later{
+		At: start.Add(time.Duration(seconds) * time.Second), Kind: kind,
+		Subject: plan.Ref{Resource: plan.Pods, Namespace: "default", Name: name, UID: "u"},
+	}
+}
+
+// settle settles without a cursor and fails the test when that fails.
+func settle(t *testing.T, l *ledger, handled, put []plan.Later) {
+	t.Helper()
+	if err := l.settle(t.Context(), "jobs", nil, handled, put); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// due is all that a ledger holds for a function.
+func due(t *testing.T, l *ledger) []plan.Later {
+	t.Helper()
+	out, err := l.dueFor(t.Context(), "jobs", start.Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestWhatIsPutOffIsThereForTheNextInstance(t *testing.T) {
+	store := memory.New()
+	a, b, c := later("retry", "a", 1), later("retry", "b", 2), later("progress", "a", 3)
+	l := open(store)
+	settle(t, l, nil, []plan.Later{c, a, b})
+	want := []plan.Later{a, b, c}
+	for name, l := range map[string]*ledger{"the same": l, "another": open(store)} {
+		if diff := cmp.Diff(want, due(t, l)); diff != "" {
+			t.Errorf("%s instance (-want +got):\n%s", name, diff)
+		}
+		if next, any, err := l.next(t.Context()); err != nil || !any || !next.Equal(a.At) {
+			t.Errorf("%s instance: next is %v, %t, %v", name, next, any, err)
+		}
+		early, err := l.dueFor(t.Context(), "jobs", a.At)
+		if diff := cmp.Diff([]plan.Later{a}, early); diff != "" || err != nil {
+			t.Errorf("%s instance, by then: %v\n%s", name, err, diff)
+		}
+	}
+}
+
+func TestALaterOfTheSameSubjectAndKindReplacesTheEarlier(t *testing.T) {
+	store := memory.New()
+	l := open(store)
+	for _, seconds := range []int{5, 9, 2} {
+		settle(t, l, nil, []plan.Later{later("retry", "a", seconds)})
+		want := []plan.Later{later("retry", "a", seconds)}
+		if diff := cmp.Diff(want, due(t, open(store))); diff != "" {
+			t.Errorf("after %d s (-want +got):\n%s", seconds, diff)
+		}
+	}
+	settle(t, l, nil, []plan.Later{{Kind: "retry", Subject: later("retry", "a", 0).Subject}})
+	if rows := due(t, open(store)); len(rows) > 0 {
+		t.Errorf("a zero time leaves %v", rows)
+	}
+}
+
+func TestWhatWasHandledIsGoneUnlessItWasPutOffAgain(t *testing.T) {
+	store := memory.New()
+	l := open(store)
+	a, b := later("retry", "a", 1), later("retry", "b", 1)
+	settle(t, l, nil, []plan.Later{a, b})
+	settle(t, l, []plan.Later{a, b}, []plan.Later{later("retry", "b", 7)})
+	if diff := cmp.Diff([]plan.Later{later("retry", "b", 7)}, due(t, open(store))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestACrashBetweenTransactionsLosesNothingThatWasPutOff ends the process after any transaction of a
+// settlement that needs several.
+func TestACrashBetweenTransactionsLosesNothingThatWasPutOff(t *testing.T) {
+	var before, after []plan.Later
+	for i := range 130 {
+		before = append(before, later("retry", fmt.Sprint(i), 1))
+		after = append(after, later("retry", fmt.Sprint(i), 60))
+	}
+	for survived := range int64(3) {
+		store := newFlaky()
+		l := open(store)
+		settle(t, l, nil, before)
+		store.fail.Store(survived)
+		if err := l.settle(t.Context(), "jobs", map[string]uint64{"pods": 7}, before, after); !errors.Is(err, errDisk) {
+			t.Fatalf("after %d transactions: %v", survived, err)
+		}
+		store.fail.Store(-1)
+		again := open(store)
+		if got := due(t, again); len(got) != len(before) {
+			t.Errorf("after %d transactions %d are left of %d", survived, len(got), len(before))
+		}
+		if cursor, err := again.cursor(t.Context(), "jobs"); err != nil || len(cursor) > 0 {
+			t.Errorf("after %d transactions the cursor is %v, %v", survived, cursor, err)
+		}
+		// The batch comes again, and leaves nothing of what the crash left.
+		if err := again.settle(t.Context(), "jobs", map[string]uint64{"pods": 7}, due(t, again), after); err != nil {
+			t.Fatal(err)
+		}
+		if n := rows(t, store); n != len(after)+1 {
+			t.Errorf("after %d transactions and another batch there are %d rows", survived, n)
+		}
+	}
+}
+
+func rows(t *testing.T, store table.Store) int {
+	t.Helper()
+	n := 0
+	err := table.All(t.Context(), store, kubestorage.Partition("c.1", "cursors"), table.Query{From: " ", To: "~"}, func(table.Row) bool {
+		n++
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestCursorsAreKeptByFunction(t *testing.T) {
+	store := memory.New()
+	l := open(store)
+	if c, err := l.cursor(t.Context(), "jobs"); err != nil || len(c) > 0 {
+		t.Errorf("the first cursor is %v, %v", c, err)
+	}
+	want := map[string]map[string]uint64{"jobs": {"pods": 1 << 60, "workloads": 2}, "nodes": {"nodes": 3}}
+	if err := l.storeCursors(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.settle(t.Context(), "nodes", map[string]uint64{"nodes": 4}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	want["nodes"] = map[string]uint64{"nodes": 4}
+	for function, cursor := range want {
+		got, err := open(store).cursor(t.Context(), function)
+		if diff := cmp.Diff(cursor, got); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", function, err, diff)
+		}
+	}
+}
+
+func TestAPausedFunctionIsNotRungForWhatIsDue(t *testing.T) {
+	l := open(memory.New())
+	settle(t, l, nil, []plan.Later{later("retry", "a", 1)})
+	until := start.Add(30 * time.Second)
+	l.pause("jobs", until)
+	at := func(now time.Time) []string {
+		t.Helper()
+		functions, err := l.functionsDue(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for f := range functions {
+			out = append(out, f)
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got := at(until.Add(-1)); len(got) > 0 {
+		t.Errorf("during the pause %v are due", got)
+	}
+	if next, _, err := l.next(t.Context()); err != nil || !next.Equal(until) {
+		t.Errorf("next is %v, %v", next, err)
+	}
+	if got := at(until); !cmp.Equal(got, []string{"jobs"}) {
+		t.Errorf("after the pause %v are due", got)
+	}
+	l.resume("jobs")
+	if got := at(start.Add(time.Second)); !cmp.Equal(got, []string{"jobs"}) {
+		t.Errorf("resumed, %v are due", got)
+	}
+}
+
+func TestRowsOfAFunctionThatIsNoMoreRingNobody(t *testing.T) {
+	store := memory.New()
+	if err := newLedger(store, "c.1", []Function{{Name: "gone"}}).settle(t.Context(), "gone", nil, nil, []plan.Later{later("retry", "a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, any, err := open(store).next(t.Context()); any || err != nil {
+		t.Errorf("something is due: %t, %v", any, err)
+	}
+}
