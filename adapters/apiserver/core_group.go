@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -42,6 +43,8 @@ type coreGroup struct {
 	endpointSlices proxy.EndpointSliceGetter
 	clusterIPs     ipallocator.Interface
 	nodePorts      *portallocator.PortAllocator
+	// addressesReady waits until the allocator of cluster IPs knows its ranges.
+	addressesReady func(context.Context) error
 }
 
 // NewRESTStorage implements controlplane's RESTStorageProvider.
@@ -105,7 +108,7 @@ func (b *coreBuilder) services() error {
 	if err != nil {
 		return err
 	}
-	b.resources["services"] = service
+	b.resources["services"] = serviceREST{REST: service, ready: b.addressesReady}
 	b.resources["services/proxy"] = proxied
 	b.resources["services/status"] = status
 	return nil

@@ -6,9 +6,11 @@
 //
 //	informers.go    listers read the instance's cache; nothing lists, watches or resyncs
 //	allocators.go   node ports are allocated in our store
+//	services.go     a Service waits until addresses can be allocated
 //	core_group.go   the core group, whose upstream assembly dials etcd
 //	chain.go        the filters of a request
 //	identity.go     requests from inside the process, and who makes them
+//	extension_groups.go  the groups of upstream's extension server and aggregator, in the same server
 //	openapi.go      OpenAPI documents are built when they are first asked for
 //
 // Building a Server starts nothing that polls, and writes nothing.

@@ -403,5 +403,6 @@ func (b *builder) coreGroup() (*coreGroup, error) {
 		authorizer: b.config.Authorization.Authorizer, audiences: b.o.audiences(),
 		kubelet: kubelet, transport: controlplaneapiserver.CreateProxyTransport(),
 		endpointSlices: slices, clusterIPs: b.clusterIPs, nodePorts: nodePortAllocator,
+		addressesReady: rangesKnown(b.clusterIPs, b.factory().Networking().V1().ServiceCIDRs().Lister()),
 	}, nil
 }

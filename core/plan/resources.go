@@ -11,9 +11,11 @@ var (
 	ServiceAccounts = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 	Claims          = schema.GroupVersionResource{Version: "v1", Resource: "persistentvolumeclaims"}
 	Volumes         = schema.GroupVersionResource{Version: "v1", Resource: "persistentvolumes"}
+	ResourceQuotas  = schema.GroupVersionResource{Version: "v1", Resource: "resourcequotas"}
 	Leases          = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
 	Deployments     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	ReplicaSets     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "replicasets"}
 
+	DisruptionBudgets = schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}
 	AttributesClasses = schema.GroupVersionResource{Group: "storage.k8s.io", Version: "v1", Resource: "volumeattributesclasses"}
 )

@@ -16,10 +16,12 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/functions/consumer"
+	"github.com/zeroplane/zeroplane/functions/disruption"
 	"github.com/zeroplane/zeroplane/functions/kubelets"
 	"github.com/zeroplane/zeroplane/functions/lifecycle"
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
+	"github.com/zeroplane/zeroplane/functions/quota"
 	"github.com/zeroplane/zeroplane/functions/upkeep"
 	"github.com/zeroplane/zeroplane/functions/workloads"
 )
@@ -78,7 +80,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
 		Functions: []consumer.Function{
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
-			lifecycle.Function(string(h.pki.caPEM)), upkeep.Function(),
+			lifecycle.Function(string(h.pki.caPEM)), disruption.Function(), quota.Function(), upkeep.Function(),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
