@@ -149,8 +149,8 @@ func (b Birth) kubernetesService() []newborn {
 		{core("endpoints"), &corev1.Endpoints{ //nolint:staticcheck // upstream still writes them
 			ObjectMeta: endpointsMeta,
 			Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // as above
-				Addresses: []corev1.EndpointAddress{{IP: b.Host}},                         //nolint:staticcheck // as above
-				Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: tcp}}, //nolint:staticcheck // as above
+				Addresses: []corev1.EndpointAddress{{IP: b.Host}},
+				Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: tcp}},
 			}},
 		}},
 		{schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}, &discoveryv1.EndpointSlice{

@@ -59,11 +59,11 @@ func (f scaleFinder) add(known map[types.UID]disruption.Controller, pod *corev1.
 func (f scaleFinder) find(mapper meta.RESTMapper, ref *metav1.OwnerReference, namespace string) (c disruption.Controller, found bool, err error) {
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
-		return disruption.Controller{Err: err}, true, nil
+		return disruption.Controller{Err: err}, true, nil //nolint:nilerr // the budget tells of it
 	}
 	mapping, err := mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
 	if err != nil {
-		return disruption.Controller{Err: err}, true, nil
+		return disruption.Controller{Err: err}, true, nil //nolint:nilerr // the budget tells of it
 	}
 	switch gr := mapping.Resource.GroupResource(); gr {
 	case replicaSets:
