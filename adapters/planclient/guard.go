@@ -46,18 +46,22 @@ type readSet struct {
 	named   map[string]bool
 	owners  map[string]bool
 	nodes   map[string]bool
+	// addresses are the nodes whose pods' addresses were read.
+	addresses map[string]bool
 	// selecting are the reads of the objects that labels select, and of whole resources.
 	selecting []plan.Read
 }
 
 func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
-	s := &readSet{decoder: decoder, named: map[string]bool{}, owners: map[string]bool{}, nodes: map[string]bool{}}
+	s := &readSet{decoder: decoder, named: map[string]bool{}, owners: map[string]bool{}, nodes: map[string]bool{}, addresses: map[string]bool{}}
 	for _, r := range reads {
 		switch {
 		case r.Name != "":
 			s.named[kubestorage.KeyOf(r.Resource.GroupResource(), r.Namespace, r.Name)] = true
 		case r.Owner != "":
 			s.owners[r.Resource.GroupResource().String()+"/"+string(r.Owner)] = true
+		case r.Node != "" && r.Addresses:
+			s.addresses[r.Node] = true
 		case r.Node != "":
 			s.nodes[r.Node] = true
 		default:
@@ -79,7 +83,7 @@ func (s *readSet) touchedBy(ev tablelog.Event) bool {
 	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
 		return true
 	}
-	if len(s.nodes) > 0 && gr == plan.Pods.GroupResource() && s.moves(ev) {
+	if len(s.nodes)+len(s.addresses) > 0 && gr == plan.Pods.GroupResource() && s.moves(ev) {
 		return true
 	}
 	for _, r := range s.selecting {
@@ -107,7 +111,7 @@ func (s *readSet) sameStanding(ev tablelog.Event) bool {
 	}
 	return before.UID == after.UID && (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) &&
 		over(before) == over(after) && slices.Equal(ev.Prev.Owners, ev.Entry.Owners) && maps.Equal(before.Labels, after.Labels) &&
-		(len(s.nodes) == 0 || !s.moves(ev))
+		(len(s.nodes)+len(s.addresses) == 0 || !s.moves(ev))
 }
 
 func over(p *corev1.Pod) bool {
@@ -143,16 +147,21 @@ type occupation struct {
 	node       string
 	uid        string
 	generation int64
+	address    string
 }
 
-// moves reports whether a change of a pod changes what is taken of a node that was read. That a
-// pod on it became ready does not.
+// moves reports whether a change of a pod changes what is taken of a node that was read: that a pod on
+// it became ready does not, and that it got an address only if those were read.
 func (s *readSet) moves(ev tablelog.Event) bool {
 	before, knownBefore := s.occupation(ev.Prev)
 	after, knownAfter := s.occupation(ev.Entry)
 	if !knownBefore || !knownAfter {
 		return true // what cannot be read cannot be ruled out
 	}
+	if after.address != "" && after.address != before.address && s.addresses[after.node] {
+		return true
+	}
+	before.address, after.address = "", ""
 	return before != after && (s.nodes[before.node] || s.nodes[after.node])
 }
 
@@ -168,7 +177,7 @@ func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
 	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return occupation{}, true
 	}
-	return occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation}, true
+	return occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation, address: pod.Status.PodIP}, true
 }
 
 func (s *readSet) selected(selector labels.Selector, e *tablelog.Entry) bool {

@@ -43,6 +43,7 @@ func labelled(value string) func(*corev1.Pod) {
 func phase(phase corev1.PodPhase) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.Phase = phase }
 }
+func address(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }
 func ownedBy(uid string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(uid)}} }
 }
@@ -65,6 +66,7 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 	byOwner := plan.Read{Resource: plan.Pods, Namespace: "default", Owner: "set"}
 	byNode := plan.Read{Resource: plan.Pods, Node: "n"}
 	byLabel := plan.Read{Resource: plan.Pods, Namespace: "default", Selector: labels.SelectorFromSet(labels.Set{"app": "web"})}
+	addresses := plan.Read{Resource: plan.Pods, Node: "n", Addresses: true}
 	whole := plan.Read{Resource: plan.Nodes}
 	garbled := &tablelog.Entry{Key: "core/pods/default/a", Value: []byte("no object")}
 	node := &tablelog.Entry{Key: "core/nodes/n"}
@@ -92,6 +94,13 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 		"another node's pod":               {byNode, change(p(), p(on("m"))), false},
 		"an unbound pod":                   {byNode, change(nil, p()), false},
 		"what cannot be read, on a node":   {byNode, change(nil, garbled), true},
+		"a node's pod gets an address":     {addresses, change(p(on("n")), p(on("n"), address)), true},
+		"a pod with an address appears":    {addresses, change(nil, p(on("n"), address)), true},
+		"a pod with an address runs":       {addresses, change(p(on("n"), address), p(on("n"), address, phase(corev1.PodRunning))), false},
+		"an address is free again":         {addresses, change(p(on("n"), address), nil), false},
+		"an address of another node":       {addresses, change(p(on("m")), p(on("m"), address)), false},
+		"a pod without one is bound":       {addresses, change(p(), p(on("n"))), false},
+		"an address, for its resources":    {byNode, change(p(on("n")), p(on("n"), address)), false},
 		"a selected one appears":           {byLabel, change(nil, p(labelled("web"))), true},
 		"one is selected no more":          {byLabel, change(p(labelled("web")), p(labelled("db"))), true},
 		"one with other labels":            {byLabel, change(nil, p(labelled("db"))), false},

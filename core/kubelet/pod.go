@@ -136,7 +136,7 @@ func (f *frame) network(status *corev1.PodStatus, addresses *Addresses) bool {
 		}
 		status.PodIP = ip
 		// Another pod of the node may not be given the same address.
-		f.plan.Reads = append(f.plan.Reads, plan.Read{Resource: plan.Pods, Node: f.node.Name})
+		f.plan.Reads = append(f.plan.Reads, plan.Read{Resource: plan.Pods, Node: f.node.Name, Addresses: true})
 	}
 	if status.PodIP != "" {
 		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}

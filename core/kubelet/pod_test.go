@@ -235,7 +235,7 @@ func TestARunningPodHasTheStatusThatAKubeletWrites(t *testing.T) {
 			Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: "default", Name: "p", UID: "uid-p",
 			ResourceVersion: "3", Object: running, Reason: "the pod's containers changed",
 		}},
-		Reads: []plan.Read{{Resource: plan.Pods, Node: "a"}},
+		Reads: []plan.Read{{Resource: plan.Pods, Node: "a", Addresses: true}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)

@@ -115,6 +115,9 @@ type Read struct {
 	Selector labels.Selector
 	// Node is the node that a pod is bound to.
 	Node string
+	// Addresses, with Node, makes it a read of the addresses that the node's pods have, and of nothing
+	// else: a pod that gets one matches.
+	Addresses bool
 }
 
 // Plan is a decision.

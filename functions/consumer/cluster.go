@@ -101,7 +101,7 @@ func New(o Options) *Cluster {
 		ledger: newLedger(o.Store, o.Partition, o.Functions),
 		shared: &shared{ctx: ctx, cancel: cancel, identity: o.Identity, settled: o.Settled, clients: map[string]*planclient.Client{}},
 	}
-	c.idle = sync.NewCond(&c.shared.mu)
+	c.idle = sync.NewCond(&c.mu)
 	c.recorder = newRecorder(c)
 	for _, fn := range o.Functions {
 		c.runners = append(c.runners, &runner{fn: fn, cluster: c})
@@ -133,9 +133,9 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 			}
 		}
 		if !heard { // still, the cluster was written to and must settle
-			c.shared.mu.Lock()
+			c.mu.Lock()
 			c.quieten()
-			c.shared.mu.Unlock()
+			c.mu.Unlock()
 		}
 	case events.TimerType:
 		go func() {
@@ -209,8 +209,8 @@ func (c *Cluster) snapshot(ctx context.Context, groups []string) (*Snapshot, err
 
 // client returns the client of a component, such as "replicaset-controller".
 func (c *Cluster) client(component string) *planclient.Client {
-	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	pc := c.clients[component]
 	if pc == nil {
 		pc = planclient.New(c.api.ClientConfig(c.identity(component), "zeroplane/"+component), c.Logs, c.decoder)
@@ -237,8 +237,8 @@ func (s *shared) enter() bool {
 // leave is called at the end of every run. When nothing runs any more, the cursors are stored after
 // a quiet moment, and then the cluster has settled.
 func (c *Cluster) leave() {
-	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.active--
 	c.idle.Broadcast()
 	if c.active == 0 {
@@ -259,16 +259,16 @@ func (c *Cluster) quieten() {
 
 // tend does the work of a timer, which Stop waits for.
 func (c *Cluster) tend(work func()) {
-	c.shared.mu.Lock()
+	c.mu.Lock()
 	if c.stopped {
-		c.shared.mu.Unlock()
+		c.mu.Unlock()
 		return
 	}
 	c.tending++
-	c.shared.mu.Unlock()
+	c.mu.Unlock()
 	work()
-	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.tending--
 	c.idle.Broadcast()
 }
@@ -287,8 +287,8 @@ func (c *Cluster) settle() {
 		slog.Warn("cannot settle, will try again", "cluster", c.Name, "error", err)
 	}
 	if err != nil || c.settled != nil && !c.Busy() && !c.settled(next) {
-		c.shared.mu.Lock()
-		defer c.shared.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.quieten()
 	}
 }
@@ -329,8 +329,8 @@ func (c *Cluster) arm() {
 
 // armAt sets the timer, zero for never.
 func (c *Cluster) armAt(at time.Time) {
-	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.stopped || at.Equal(c.armed) {
 		return
 	}
@@ -344,9 +344,9 @@ func (c *Cluster) armAt(at time.Time) {
 
 // ringDue rings every function for which something is due.
 func (c *Cluster) ringDue() {
-	c.shared.mu.Lock()
+	c.mu.Lock()
 	c.armed = time.Time{}
-	c.shared.mu.Unlock()
+	c.mu.Unlock()
 	due, err := c.ledger.functionsDue(c.ctx, c.now())
 	if err != nil {
 		slog.Error("reading what is due", "cluster", c.Name, "error", err)
@@ -363,8 +363,8 @@ func (c *Cluster) ringDue() {
 
 // Busy reports whether anything runs.
 func (c *Cluster) Busy() bool {
-	c.shared.mu.Lock()
-	defer c.shared.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.active > 0
 }
 
@@ -377,23 +377,23 @@ func (c *Cluster) Next(ctx context.Context) (time.Time, error) {
 // Stop ends the functions and waits until they have stopped, a moment by themselves and then because
 // their context ends. What they had not finished is found again at the next Wake.
 func (c *Cluster) Stop() {
-	c.shared.mu.Lock()
+	c.mu.Lock()
 	c.stopped = true
 	for _, t := range []*time.Timer{c.timer, c.quiet} {
 		if t != nil {
 			t.Stop()
 		}
 	}
-	c.shared.mu.Unlock()
+	c.mu.Unlock()
 	for _, r := range c.runners {
 		r.stop()
 	}
 	grace := time.AfterFunc(stopGrace, c.cancel)
-	c.shared.mu.Lock()
+	c.mu.Lock()
 	for c.active+c.tending > 0 {
 		c.idle.Wait()
 	}
-	c.shared.mu.Unlock()
+	c.mu.Unlock()
 	grace.Stop()
 	c.cancel()
 	if err := c.store(context.Background()); err != nil {

@@ -29,7 +29,7 @@ type noAPI struct{}
 func (noAPI) ClientConfig(user.Info, string) *rest.Config {
 	return &rest.Config{Host: "https://none", Transport: http.NewFileTransport(http.Dir("."))}
 }
-func (noAPI) Decoder() kubestorage.Decoder              { return kubestorage.Decoder{} }
+func (noAPI) Decoder() kubestorage.Decoder             { return kubestorage.Decoder{} }
 func (noAPI) Discover() (*apiserver.Discovered, error) { return nil, errors.ErrUnsupported }
 
 // fixture is a cluster with one function, whose batches are noted.
@@ -187,7 +187,7 @@ func TestAFailedBatchComesAgainAfterAPauseThatGrows(t *testing.T) {
 		switch {
 		case b.Resync && len(times) == 1:
 			// Something is due all the time that the function fails.
-			b.Later(plan.Later{At: time.Now(), Kind: "due", Subject: plan.Ref{Resource: plan.Pods, Name: "a"}})
+			b.Later(plan.Later{At: time.Now().Add(2 * firstRetry), Kind: "due", Subject: plan.Ref{Resource: plan.Pods, Name: "a"}})
 			return nil
 		case len(times) <= 5:
 			return errDisk

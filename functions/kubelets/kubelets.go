@@ -4,6 +4,8 @@ package kubelets
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -18,7 +20,8 @@ import (
 const (
 	// Component is the user that simulated kubelets are.
 	Component = consumer.SimulatedKubelet
-	// podsAtOnce in one plan: a plan that is stale is decided again as a whole.
+	// podsAtOnce in one plan, about: a plan that is stale is decided again as a whole. Pods of one node
+	// are in one plan, since they share its addresses.
 	podsAtOnce = 250
 )
 
@@ -52,15 +55,42 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 			return err
 		}
 	}
-	for pods := t.pods.Sorted(); len(pods) > 0; {
-		n := min(len(pods), podsAtOnce)
-		chunk := pods[:n]
+	chunks, err := t.chunks(b.Snapshot)
+	if err != nil {
+		return err
+	}
+	for _, chunk := range chunks {
 		if err := refused(b.Decide(ctx, Component, func(s *consumer.Snapshot) (plan.Plan, error) { return decide(b, s, chunk) })); err != nil {
 			return err
 		}
-		pods = pods[n:]
 	}
 	return nil
+}
+
+// chunks divides the pods into plans, node by node.
+func (t touched) chunks(s *consumer.Snapshot) ([][]consumer.Named, error) {
+	byNode := map[string][]consumer.Named{}
+	for _, n := range t.pods.Sorted() {
+		pod, ok, err := consumer.Get[*corev1.Pod](s, podResource, n.Namespace, n.Name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			byNode[pod.Spec.NodeName] = append(byNode[pod.Spec.NodeName], n)
+		}
+	}
+	var out [][]consumer.Named
+	var chunk []consumer.Named
+	for _, node := range slices.Sorted(maps.Keys(byNode)) {
+		if chunk = append(chunk, byNode[node]...); len(chunk) >= podsAtOnce {
+			out = append(out, chunk)
+			chunk = nil
+		}
+	}
+	if len(chunk) > 0 {
+		out = append(out, chunk)
+	}
+	return out, nil
 }
 
 // touched are the pods and nodes that a batch is about.
