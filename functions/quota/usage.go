@@ -50,7 +50,7 @@ func usage(s *consumer.Snapshot, quota *corev1.ResourceQuota) (corev1.ResourceLi
 // registry returns the evaluators of what upstream evaluates by itself, and of every kind whose
 // objects the quota counts.
 func registry(s *consumer.Snapshot, hard corev1.ResourceList) upstream.Registry {
-	of := func(gvr schema.GroupVersionResource) (cache.GenericLister, error) {
+	of := func(gvr schema.GroupVersionResource) (cache.GenericLister, error) { //nolint:unparam // upstream's type
 		return lister{s, gvr.GroupResource()}, nil
 	}
 	out := generic.NewRegistry([]upstream.Evaluator{
