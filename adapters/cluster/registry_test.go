@@ -222,8 +222,9 @@ func TestKeysOpenWithTheirSealAndForTheirClusterOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seal, other := maker(t, memory.New()).Seal, Seal{}
-	if other, err = NewSeal([]byte(strings.Repeat("k", SealBytes))); err != nil {
+	seal := maker(t, memory.New()).Seal
+	other, err := NewSeal([]byte(strings.Repeat("k", SealBytes)))
+	if err != nil {
 		t.Fatal(err)
 	}
 	info := Info{Name: "dev", ID: "1"}

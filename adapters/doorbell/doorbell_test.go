@@ -36,7 +36,7 @@ func TestEveryHandlerHearsTheBellUntilItIsRemoved(t *testing.T) {
 	}
 }
 
-func TestTheBellMayBeRungWhileHandlersComeAndGo(t *testing.T) {
+func TestTheBellMayBeRungWhileHandlersComeAndGo(*testing.T) {
 	b := New()
 	var wg sync.WaitGroup
 	for range 4 {

@@ -86,15 +86,10 @@ func (s *readSet) touchedBy(ev tablelog.Event) bool {
 	if len(s.nodes)+len(s.addresses) > 0 && gr == plan.Pods.GroupResource() && s.moves(ev) {
 		return true
 	}
-	for _, r := range s.selecting {
-		if r.Resource.GroupResource() != gr || r.Namespace != "" && r.Namespace != namespace {
-			continue
-		}
-		if r.Selector == nil || s.selected(r.Selector, ev.Entry) || s.selected(r.Selector, ev.Prev) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.selecting, func(r plan.Read) bool {
+		return r.Resource.GroupResource() == gr && (r.Namespace == "" || r.Namespace == namespace) &&
+			(r.Selector == nil || s.selected(r.Selector, ev.Entry) || s.selected(r.Selector, ev.Prev))
+	})
 }
 
 // sameStanding reports whether a change of a pod leaves what plans count it for as it was: who owns

@@ -238,8 +238,35 @@ func (l *ledger) settle(ctx context.Context, function string, cursor map[string]
 // dueOps returns the operations that make the stored due rows what they shall be, and what changes
 // in memory once they are committed.
 func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.Op, map[string]*dueRow, error) {
-	want := map[string]*dueRow{}
-	var order []string
+	want, order := wanted(function, handled, later)
+	var puts, deletes []table.Op
+	after := map[string]*dueRow{}
+	for _, id := range order {
+		d, current := want[id], l.due[id]
+		if d.same(current) {
+			continue
+		}
+		if d != nil {
+			value, err := json.Marshal(d)
+			if err != nil {
+				return nil, nil, fmt.Errorf("encoding what is due: %w", err)
+			}
+			puts = append(puts, table.Op{Kind: table.Put, Key: d.key, Value: value})
+		}
+		after[id] = d
+		for _, key := range current.keys() {
+			if d == nil || key != d.key {
+				deletes = append(deletes, table.Op{Kind: table.Delete, Key: key, ETag: table.Any})
+			}
+		}
+	}
+	return append(puts, deletes...), after, nil
+}
+
+// wanted returns the rows that shall be, nil for none, by the ids of what was handled and put off, and
+// the order in which these came.
+func wanted(function string, handled, later []plan.Later) (want map[string]*dueRow, order []string) {
+	want = map[string]*dueRow{}
 	set := func(id string, d *dueRow) {
 		if _, seen := want[id]; !seen {
 			order = append(order, id)
@@ -257,31 +284,23 @@ func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.O
 		}
 		set(id, &dueRow{Function: function, Later: p, key: dueKey(p.At, id)})
 	}
-	var puts, deletes []table.Op
-	after := map[string]*dueRow{}
-	for _, id := range order {
-		d, current := want[id], l.due[id]
-		if d == nil && current == nil || d != nil && current != nil && d.key == current.key && len(current.former) == 0 {
-			continue
-		}
-		if d != nil {
-			value, err := json.Marshal(d)
-			if err != nil {
-				return nil, nil, fmt.Errorf("encoding what is due: %w", err)
-			}
-			puts = append(puts, table.Op{Kind: table.Put, Key: d.key, Value: value})
-		}
-		after[id] = d
-		if current == nil {
-			continue
-		}
-		for _, key := range append([]string{current.key}, current.former...) {
-			if d == nil || key != d.key {
-				deletes = append(deletes, table.Op{Kind: table.Delete, Key: key, ETag: table.Any})
-			}
-		}
+	return want, order
+}
+
+// same reports whether nothing is to be done for d to replace the current row; either may be nil.
+func (d *dueRow) same(current *dueRow) bool {
+	if d == nil || current == nil {
+		return d == nil && current == nil
 	}
-	return append(puts, deletes...), after, nil
+	return d.key == current.key && len(current.former) == 0
+}
+
+// keys are those under which a row is stored, none for nil.
+func (d *dueRow) keys() []string {
+	if d == nil {
+		return nil
+	}
+	return append([]string{d.key}, d.former...)
 }
 
 // storeCursors stores cursors, by function.

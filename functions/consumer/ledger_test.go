@@ -83,8 +83,8 @@ func TestWhatIsPutOffIsThereForTheNextInstance(t *testing.T) {
 		if diff := cmp.Diff(want, due(t, l)); diff != "" {
 			t.Errorf("%s instance (-want +got):\n%s", name, diff)
 		}
-		if next, any, err := l.next(t.Context()); err != nil || !any || !next.Equal(a.At) {
-			t.Errorf("%s instance: next is %v, %t, %v", name, next, any, err)
+		if next, there, err := l.next(t.Context()); err != nil || !there || !next.Equal(a.At) {
+			t.Errorf("%s instance: next is %v, %t, %v", name, next, there, err)
 		}
 		early, err := l.dueFor(t.Context(), "jobs", a.At)
 		if diff := cmp.Diff([]plan.Later{a}, early); diff != "" || err != nil {
@@ -227,7 +227,7 @@ func TestRowsOfAFunctionThatIsNoMoreRingNobody(t *testing.T) {
 	if err := newLedger(store, "c.1", []Function{{Name: "gone"}}).settle(t.Context(), "gone", nil, nil, []plan.Later{later("retry", "a", 1)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, any, err := open(store).next(t.Context()); any || err != nil {
-		t.Errorf("something is due: %t, %v", any, err)
+	if _, there, err := open(store).next(t.Context()); there || err != nil {
+		t.Errorf("something is due: %t, %v", there, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,12 +55,7 @@ func (r *runner) ring() {
 
 // listens reports whether changes of a log group wake the function.
 func (r *runner) listens(group string) bool {
-	for _, g := range r.fn.Groups {
-		if g == group {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.fn.Groups, group)
 }
 
 // run handles batches until it is at the head of its logs and nothing is due.

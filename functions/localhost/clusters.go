@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -302,10 +303,7 @@ func (c *clusters) forget(name string) {
 func (c *clusters) close() {
 	c.mu.Lock()
 	c.closed = true
-	all := map[string]*slot{}
-	for name, s := range c.byName {
-		all[name] = s
-	}
+	all := maps.Clone(c.byName)
 	for name := range c.timers {
 		c.stopTimer(name)
 	}

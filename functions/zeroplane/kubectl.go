@@ -5,14 +5,12 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // client authentication plugins, as kubectl has them
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
-
-	// Client authentication plugins, as kubectl has them.
-	_ "k8s.io/client-go/plugin/pkg/client/auth"
 )
 
 // kubectlCommand is for the help only: kubectl takes its arguments as they are.

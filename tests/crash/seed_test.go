@@ -17,7 +17,7 @@ const (
 // randomness of a test: its seed is printed, and can be given.
 func randomness(t *testing.T) *rand.Rand {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("ZEROPLANE_CRASH_SEED"); text != "" {
 		given, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -27,7 +27,7 @@ func randomness(t *testing.T) *rand.Rand {
 	}
 	fmt.Printf("%s: ZEROPLANE_CRASH_SEED=%d\n", t.Name(), seed)
 	t.Logf("ZEROPLANE_CRASH_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments, not secrets
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // moment draws a duration between two bounds.
