@@ -81,7 +81,16 @@ func (c *Client) Apply(ctx context.Context, p plan.Plan, at Revisions) (Outcome,
 
 // stale reports whether a refusal only says that the snapshot was old.
 func stale(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) && !strings.Contains(err.Error(), "namespaces")
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) && !ofNamespace(err)
+}
+
+// ofNamespace reports whether what an error is about is a namespace.
+func ofNamespace(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return status.Status().Details.Kind == plan.Namespaces.Resource
 }
 
 // writeAll sends writes in runs of equal verb and resource, each run by several workers.
@@ -89,14 +98,19 @@ func (c *Client) writeAll(ctx context.Context, writes []plan.Write) Outcome {
 	var out Outcome
 	for len(writes) > 0 && out.Err == nil {
 		n := 1
-		for n < len(writes) && writes[n].Verb == writes[0].Verb && writes[n].Resource == writes[0].Resource && writes[n].Name != writes[n-1].Name ||
-			n < len(writes) && writes[n].Verb == plan.Create && writes[0].Verb == plan.Create && writes[n].Resource == writes[0].Resource {
+		for n < len(writes) && joins(&writes[n], &writes[n-1]) {
 			n++
 		}
 		c.writeRun(ctx, writes[:n], &out)
 		writes = writes[n:]
 	}
 	return out
+}
+
+// joins reports whether a write may go at the same time as the one before it: it does the same to
+// another object of the same resource. What is created has no name yet, or one of its own.
+func joins(w, before *plan.Write) bool {
+	return w.Verb == before.Verb && w.Resource == before.Resource && (w.Verb == plan.Create || w.Name != before.Name)
 }
 
 // writeRun sends writes of one kind. The first goes alone: what refuses it refuses them all.

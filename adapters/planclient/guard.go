@@ -161,15 +161,11 @@ func (s *readSet) moves(ev tablelog.Event) bool {
 }
 
 func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
-	if e == nil {
-		return occupation{}, true
-	}
-	obj, err := s.decoder.Object(e)
-	pod, ok := obj.(*corev1.Pod)
-	if err != nil || !ok {
+	pod, err := s.pod(e)
+	if err != nil || pod == nil && e != nil {
 		return occupation{}, false
 	}
-	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if pod == nil || pod.Spec.NodeName == "" || over(pod) {
 		return occupation{}, true
 	}
 	return occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation, address: pod.Status.PodIP}, true

@@ -138,18 +138,13 @@ func (d *decoder) parts() int {
 	return int(n)
 }
 
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	d.take(max(n, -1))
-	if n <= 0 {
-		d.err = fmt.Errorf("%w: row ends early", table.ErrCorrupt)
-		return 0
-	}
-	return v
-}
+func (d *decoder) uvarint() uint64 { return number(d, binary.Uvarint) }
 
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
+func (d *decoder) varint() int64 { return number(d, binary.Varint) }
+
+// number reads a number of variable length.
+func number[T uint64 | int64](d *decoder, read func([]byte) (T, int)) T {
+	v, n := read(d.b)
 	d.take(max(n, -1))
 	if n <= 0 {
 		d.err = fmt.Errorf("%w: row ends early", table.ErrCorrupt)

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/toleration"
 )
 
 const evictor = "taint-eviction-controller"
@@ -63,11 +64,11 @@ func Evict(node *corev1.Node, pods []*corev1.Pod, now time.Time) plan.Plan {
 // Upstream: processPodOnNode and getMinTolerationTime, which count from when they saw the taint.
 func tolerance(pod *corev1.Pod, taints []corev1.Taint, now time.Time) (end time.Time, limited bool) {
 	for i := range taints {
-		toleration := matching(pod.Spec.Tolerations, &taints[i])
-		if toleration == nil {
+		t := toleration.Matching(pod.Spec.Tolerations, &taints[i])
+		if t == nil {
 			return now, true
 		}
-		if toleration.TolerationSeconds == nil {
+		if t.TolerationSeconds == nil {
 			continue
 		}
 		begin := cameAt(pod)
@@ -76,7 +77,7 @@ func tolerance(pod *corev1.Pod, taints []corev1.Taint, now time.Time) (end time.
 		} else if added.After(begin) {
 			begin = added.Time
 		}
-		until := begin.Add(time.Duration(max(*toleration.TolerationSeconds, 0)) * time.Second)
+		until := begin.Add(time.Duration(max(*t.TolerationSeconds, 0)) * time.Second)
 		if !limited || until.Before(end) {
 			end, limited = until, true
 		}
@@ -92,28 +93,6 @@ func cameAt(pod *corev1.Pod) time.Time {
 		}
 	}
 	return pod.CreationTimestamp.Time
-}
-
-// matching is the first toleration that tolerates the taint, nil if none does. It follows
-// GetMatchingTolerations in pkg/apis/core/v1/helper/helpers.go, with the operators Lt and Gt off, as
-// they are by default in 1.37.
-func matching(tolerations []corev1.Toleration, taint *corev1.Taint) *corev1.Toleration {
-	for i := range tolerations {
-		t := &tolerations[i]
-		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-			continue
-		}
-		switch t.Operator {
-		case "", corev1.TolerationOpEqual:
-			if t.Value == taint.Value {
-				return t
-			}
-		case corev1.TolerationOpExists:
-			return t
-		case corev1.TolerationOpLt, corev1.TolerationOpGt:
-		}
-	}
-	return nil
 }
 
 // evict says on the pod why it goes, and deletes it with the grace that it asks for.

@@ -38,9 +38,6 @@ import (
 // ReplicaSet controllers, over a fake API server, and to this package, and compares what is there
 // each time both have come to rest.
 func TestControllersOfKubernetesComeToTheSameRest(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the controllers of Kubernetes")
-	}
 	upstream, ours := newUpstream(t), newWorld()
 	for _, edit := range []string{
 		"image=v1", "image=v2", "replicas=5", "image=v1 annotate=kubernetes.io/change-cause:again", "image=bad", "image=bad replicas=8",
@@ -192,6 +189,8 @@ func (u *upstream) update(action clienttesting.Action, object runtime.Object, ac
 
 // kubelet makes every pod ready whose image is not bad.
 func (u *upstream) kubelet(ctx context.Context) {
+	ticker := time.NewTicker(kubeletInterval)
+	defer ticker.Stop()
 	for ctx.Err() == nil {
 		for _, pod := range u.pods() {
 			if pod.Spec.Containers[0].Image != "bad" && !isReady(&pod) {
@@ -200,7 +199,10 @@ func (u *upstream) kubelet(ctx context.Context) {
 				_, _ = u.client.CoreV1().Pods("default").UpdateStatus(ctx, &pod, metav1.UpdateOptions{})
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -239,9 +241,23 @@ func (u *upstream) edit(change func(*appsv1.Deployment)) {
 // minReadySeconds of the test and than a few retries.
 const quietTime = 1600 * time.Millisecond
 
+const (
+	// kubeletInterval and restInterval are how often the fake kubelet and the wait for rest look.
+	kubeletInterval = 10 * time.Millisecond
+	restInterval    = 20 * time.Millisecond
+	// restTimeout bounds that wait.
+	restTimeout = 2 * time.Minute
+)
+
 // rest waits until nothing changes any more.
 func (u *upstream) rest() string {
-	for before, since := -1, time.Now(); time.Since(since) < quietTime; time.Sleep(20 * time.Millisecond) {
+	ticker := time.NewTicker(restInterval)
+	defer ticker.Stop()
+	began := time.Now()
+	for before, since := -1, began; time.Since(since) < quietTime; <-ticker.C {
+		if time.Since(began) > restTimeout {
+			u.t.Fatalf("the controllers of Kubernetes still write after %v", restTimeout)
+		}
 		u.mu.Lock()
 		now := u.version
 		u.mu.Unlock()

@@ -1,6 +1,10 @@
 package scheduling
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/zeroplane/zeroplane/core/toleration"
+)
 
 const (
 	reasonTaints = "node(s) had untolerated taint(s)"
@@ -15,7 +19,7 @@ func toleratesTaints(c *class, node *corev1.Node) string {
 	for i := range node.Spec.Taints {
 		taint := &node.Spec.Taints[i]
 		hard := taint.Effect == corev1.TaintEffectNoSchedule || taint.Effect == corev1.TaintEffectNoExecute
-		if hard && !tolerates(c.tolerations, taint) {
+		if hard && toleration.Matching(c.tolerations, taint) == nil {
 			return reasonTaints
 		}
 	}
@@ -29,30 +33,9 @@ func avoidance(c *class, node *corev1.Node) int64 {
 	var count int64
 	for i := range node.Spec.Taints {
 		taint := &node.Spec.Taints[i]
-		if taint.Effect == corev1.TaintEffectPreferNoSchedule && !tolerates(c.tolerations, taint) {
+		if taint.Effect == corev1.TaintEffectPreferNoSchedule && toleration.Matching(c.tolerations, taint) == nil {
 			count++
 		}
 	}
 	return count
-}
-
-// tolerates follows Toleration.ToleratesTaint of k8s.io/api/core/v1 with the gate
-// TaintTolerationComparisonOperators off, its default in 1.37: Lt and Gt match nothing.
-func tolerates(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
-	for i := range tolerations {
-		t := &tolerations[i]
-		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-			continue
-		}
-		switch t.Operator {
-		case "", corev1.TolerationOpEqual:
-			if t.Value == taint.Value {
-				return true
-			}
-		case corev1.TolerationOpExists:
-			return true
-		case corev1.TolerationOpLt, corev1.TolerationOpGt:
-		}
-	}
-	return false
 }

@@ -1,6 +1,10 @@
 package scheduling
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/zeroplane/zeroplane/core/toleration"
+)
 
 const reasonUnschedulable = "node(s) were unschedulable"
 
@@ -10,7 +14,7 @@ var unschedulableTaint = corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect
 //
 // Upstream: plugins/nodeunschedulable/node_unschedulable.go.
 func acceptsCordon(c *class, node *corev1.Node) string {
-	if node.Spec.Unschedulable && !tolerates(c.tolerations, &unschedulableTaint) {
+	if node.Spec.Unschedulable && toleration.Matching(c.tolerations, &unschedulableTaint) == nil {
 		return reasonUnschedulable
 	}
 	return ""

@@ -51,3 +51,12 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 	}
 	return planclient.Outcome{}, fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
 }
+
+// Refused takes a write that the API refused for a failure, for functions to which a refusal means
+// nothing else: the batch comes again.
+func Refused(out planclient.Outcome, err error) error {
+	if err == nil && out.Refused != nil {
+		return out.Err
+	}
+	return err
+}

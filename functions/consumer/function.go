@@ -41,6 +41,25 @@ type Batch struct {
 	later []plan.Later
 }
 
+// Gather collects the subjects of the batch: all of them when it is not known what changed, those that
+// each change touches, and those that were put off.
+func (b *Batch) Gather(everything func() error, change func(tablelog.Event) error, due func(plan.Later)) error {
+	if b.Resync {
+		if err := everything(); err != nil {
+			return err
+		}
+	}
+	for _, ev := range b.Changes {
+		if err := change(ev); err != nil {
+			return err
+		}
+	}
+	for _, l := range b.Due {
+		due(l)
+	}
+	return nil
+}
+
 // subjectsAtOnce is how many subjects of a batch are decided at the same time: their commits share
 // transactions.
 const subjectsAtOnce = 8

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
-	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/disruption"
 	"github.com/zeroplane/zeroplane/core/plan"
@@ -46,23 +45,16 @@ type touched struct {
 
 func handle(ctx context.Context, b *consumer.Batch) error {
 	t := &touched{Batch: b, budgets: consumer.Set{}, pods: consumer.Set{}}
-	if b.Resync {
-		if err := t.everything(); err != nil {
-			return err
-		}
-	}
-	for _, ev := range b.Changes {
-		if err := t.change(ev); err != nil {
-			return err
-		}
-	}
-	for _, l := range b.Due {
+	err := b.Gather(t.everything, t.change, func(l plan.Later) {
 		switch l.Subject.Resource {
 		case plan.DisruptionBudgets:
 			t.budgets.Add(l.Subject.Namespace, l.Subject.Name)
 		case plan.Pods:
 			t.pods.Add(l.Subject.Namespace, l.Subject.Name)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := consumer.Each(ctx, t.budgets.Sorted(), t.decideBudget); err != nil {
 		return err
@@ -128,7 +120,7 @@ func covers(budget *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
 }
 
 func (t *touched) decideBudget(ctx context.Context, n consumer.Named) error {
-	return refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
 		budget, ok, err := consumer.Get[*policyv1.PodDisruptionBudget](s, budgets, n.Namespace, n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
@@ -153,19 +145,11 @@ func (t *touched) decideBudget(ctx context.Context, n consumer.Named) error {
 }
 
 func (t *touched) decidePod(ctx context.Context, n consumer.Named) error {
-	return refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
 		pod, ok, err := consumer.Get[*corev1.Pod](s, pods, n.Namespace, n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
 		}
 		return disruption.Stale(pod, t.Now), nil
 	}))
-}
-
-// refused takes a write that the API refused for a failure: the batch comes again.
-func refused(out planclient.Outcome, err error) error {
-	if err == nil && out.Refused != nil {
-		return out.Err
-	}
-	return err
 }

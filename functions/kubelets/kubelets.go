@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
-	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/core/kubelet"
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/functions/consumer"
@@ -45,7 +44,7 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 		return err
 	}
 	for _, n := range t.nodes.Sorted() {
-		if err := refused(b.Decide(ctx, Component, func(s *consumer.Snapshot) (plan.Plan, error) {
+		if err := consumer.Refused(b.Decide(ctx, Component, func(s *consumer.Snapshot) (plan.Plan, error) {
 			node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", n.Name)
 			if err != nil || !ok || !kubelet.IsSimulated(node) {
 				return plan.Plan{}, err
@@ -60,7 +59,7 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 		return err
 	}
 	for _, chunk := range chunks {
-		if err := refused(b.Decide(ctx, Component, func(s *consumer.Snapshot) (plan.Plan, error) { return decide(b, s, chunk) })); err != nil {
+		if err := consumer.Refused(b.Decide(ctx, Component, func(s *consumer.Snapshot) (plan.Plan, error) { return decide(b, s, chunk) })); err != nil {
 			return err
 		}
 	}
@@ -179,12 +178,4 @@ func decide(b *consumer.Batch, s *consumer.Snapshot, chunk []consumer.Named) (pl
 		p.Merge(kubelet.Pod(kubelet.PodInput{Pod: pod, Node: node, Now: b.Now, Addresses: addresses[node.Name]}))
 	}
 	return p, nil
-}
-
-// refused takes a write that the API refused for a failure: a kubelet has no other way.
-func refused(out planclient.Outcome, err error) error {
-	if err == nil && out.Refused != nil {
-		return out.Err
-	}
-	return err
 }

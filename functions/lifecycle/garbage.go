@@ -67,26 +67,18 @@ func keys(set map[string]bool) []string {
 }
 
 func (b *batch) decideGone(ctx context.Context, owner lifecycle.Object) error {
-	return refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		g := b.graph(s)
-		dependents, err := g.dependents(&owner)
+		nodes, err := g.dependentNodes(&owner)
 		if err != nil {
 			return plan.Plan{}, err
-		}
-		nodes := make([]lifecycle.Node, 0, len(dependents))
-		for i := range dependents {
-			n, err := g.node(&dependents[i])
-			if err != nil {
-				return plan.Plan{}, err
-			}
-			nodes = append(nodes, n)
 		}
 		return lifecycle.Gone(owner, nodes), nil
 	}))
 }
 
 func (b *batch) decideDependent(ctx context.Context, key string) error {
-	return refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		g := b.graph(s)
 		obj, err := g.at(key)
 		if err != nil || obj == nil {
@@ -101,23 +93,15 @@ func (b *batch) decideDependent(ctx context.Context, key string) error {
 }
 
 func (b *batch) decideOwner(ctx context.Context, key string) error {
-	return refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, garbageCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		g := b.graph(s)
 		obj, err := g.at(key)
 		if err != nil || obj == nil {
 			return plan.Plan{}, err
 		}
-		dependents, err := g.dependents(obj)
+		nodes, err := g.dependentNodes(obj)
 		if err != nil {
 			return plan.Plan{}, err
-		}
-		nodes := make([]lifecycle.Node, 0, len(dependents))
-		for i := range dependents {
-			n, err := g.node(&dependents[i])
-			if err != nil {
-				return plan.Plan{}, err
-			}
-			nodes = append(nodes, n)
 		}
 		return lifecycle.Owner(*obj, nodes), nil
 	}))

@@ -101,3 +101,20 @@ func (g graph) dependents(obj *lifecycle.Object) ([]lifecycle.Object, error) {
 	}
 	return out, nil
 }
+
+// dependentNodes returns the objects that refer to an object, each with its owners and dependents.
+func (g graph) dependentNodes(obj *lifecycle.Object) ([]lifecycle.Node, error) {
+	dependents, err := g.dependents(obj)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]lifecycle.Node, 0, len(dependents))
+	for i := range dependents {
+		n, err := g.node(&dependents[i])
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes, nil
+}

@@ -75,20 +75,13 @@ func (f function) handle(ctx context.Context, in *consumer.Batch) error {
 	if b.discovered, err = in.Discover(); err != nil {
 		return err
 	}
-	if in.Resync {
-		if err := b.everything(); err != nil {
-			return err
-		}
-	}
-	for _, ev := range in.Changes {
-		if err := b.change(ev); err != nil {
-			return err
-		}
-	}
-	for _, l := range in.Due {
+	err = in.Gather(b.everything, b.change, func(l plan.Later) {
 		if l.Subject.Resource == plan.Namespaces {
 			b.namespaces.Add("", l.Subject.Name)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := b.collect(ctx); err != nil {
 		return err

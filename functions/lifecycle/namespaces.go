@@ -50,7 +50,7 @@ func (b *batch) deleteNamespace(ctx context.Context, name string) error {
 	if err != nil || out.Refused == nil {
 		return err
 	}
-	return refused(b.Decide(ctx, namespaceController, decide([]string{out.Err.Error()})))
+	return consumer.Refused(b.Decide(ctx, namespaceController, decide([]string{out.Err.Error()})))
 }
 
 // content returns all objects of a namespace.
@@ -122,18 +122,10 @@ func (b *batch) publishRootCA(ctx context.Context, name string) error {
 	}))
 }
 
-// refused takes a write that the API refused for a failure: the batch comes again.
-func refused(out planclient.Outcome, err error) error {
-	if err == nil && out.Refused != nil {
-		return out.Err
-	}
-	return err
-}
-
-// tolerant is refused, but for a namespace that began to go away meanwhile.
+// tolerant is consumer.Refused, but for a namespace that began to go away meanwhile.
 func tolerant(out planclient.Outcome, err error) error {
 	if err == nil && out.Refused != nil && planclient.Terminating(out.Err) {
 		return nil
 	}
-	return refused(out, err)
+	return consumer.Refused(out, err)
 }

@@ -75,7 +75,7 @@ func (b *batch) protect(ctx context.Context) error {
 }
 
 func (b *batch) protectClaim(ctx context.Context, n consumer.Named) error {
-	return refused(b.Decide(ctx, claimProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, claimProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		claim, ok, err := consumer.Get[*corev1.PersistentVolumeClaim](s, claimResource, n.Namespace, n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
@@ -89,7 +89,7 @@ func (b *batch) protectClaim(ctx context.Context, n consumer.Named) error {
 }
 
 func (b *batch) protectVolume(ctx context.Context, n consumer.Named) error {
-	return refused(b.Decide(ctx, volumeProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, volumeProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		volume, ok, err := consumer.Get[*corev1.PersistentVolume](s, volumeResource, "", n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
@@ -99,7 +99,7 @@ func (b *batch) protectVolume(ctx context.Context, n consumer.Named) error {
 }
 
 func (b *batch) protectClass(ctx context.Context, n consumer.Named) error {
-	return refused(b.Decide(ctx, classProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(b.Decide(ctx, classProtector, func(s *consumer.Snapshot) (plan.Plan, error) {
 		class, ok, err := consumer.Get[*storagev1.VolumeAttributesClass](s, classResource, "", n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err

@@ -138,28 +138,17 @@ func decide(ctx context.Context, b *consumer.Batch, name string, byNode map[stri
 		}
 		return in, err == nil, err
 	}
-	out, err := b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		in, ok, err := load(s)
-		if err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return nodes.Check(in), nil
-	})
-	if err == nil && out.Refused != nil {
-		err = out.Err
+	as := func(who string, decide func(nodes.Input) plan.Plan) error {
+		return consumer.Refused(b.Decide(ctx, who, func(s *consumer.Snapshot) (plan.Plan, error) {
+			in, ok, err := load(s)
+			if err != nil || !ok {
+				return plan.Plan{}, err
+			}
+			return decide(in), nil
+		}))
 	}
-	if err != nil {
+	if err := as(nodeController, nodes.Check); err != nil {
 		return err
 	}
-	out, err = b.Decide(ctx, evictController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		in, ok, err := load(s)
-		if err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return nodes.Evict(in.Node, in.Pods, b.Now), nil
-	})
-	if err == nil && out.Refused != nil {
-		err = out.Err
-	}
-	return err
+	return as(evictController, func(in nodes.Input) plan.Plan { return nodes.Evict(in.Node, in.Pods, in.Now) })
 }

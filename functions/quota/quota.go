@@ -45,20 +45,14 @@ type touched struct {
 
 func handle(ctx context.Context, b *consumer.Batch) error {
 	t := &touched{Batch: b, count: consumer.Set{}, added: consumer.Set{}}
-	if b.Resync {
-		if err := t.namespace(t.count, ""); err != nil {
-			return err
-		}
-	}
-	for _, ev := range b.Changes {
-		if err := t.change(ev); err != nil {
-			return err
-		}
-	}
-	for _, l := range b.Due {
+	everything := func() error { return t.namespace(t.count, "") }
+	err := b.Gather(everything, t.change, func(l plan.Later) {
 		if l.Subject.Resource == plan.ResourceQuotas {
 			t.count.Add(l.Subject.Namespace, l.Subject.Name)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := consumer.Each(ctx, t.count.Sorted(), func(ctx context.Context, n consumer.Named) error { return t.decide(ctx, n, false) }); err != nil {
 		return err
@@ -141,7 +135,7 @@ func (t *touched) object(e *tablelog.Entry) (any, error) {
 }
 
 func (t *touched) decide(ctx context.Context, n consumer.Named, added bool) error {
-	out, err := t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
+	return consumer.Refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
 		q, ok, err := consumer.Get[*corev1.ResourceQuota](s, quotas, n.Namespace, n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
@@ -151,9 +145,5 @@ func (t *touched) decide(ctx context.Context, n consumer.Named, added bool) erro
 			return plan.Plan{}, err
 		}
 		return quota.Status(quota.Input{Quota: q, Used: used, Added: added}), nil
-	})
-	if err == nil && out.Refused != nil {
-		return out.Err
-	}
-	return err
+	}))
 }

@@ -49,25 +49,18 @@ func Function() consumer.Function {
 // handle decides every ReplicaSet and then every Deployment that the batch touches.
 func handle(ctx context.Context, b *consumer.Batch) error {
 	t := &touched{deployments: consumer.Set{}, replicaSets: consumer.Set{}, snapshot: b.Snapshot}
-	if b.Resync {
-		if err := t.everything(); err != nil {
-			return err
-		}
-	}
-	for _, ev := range b.Changes {
-		if err := t.change(ev); err != nil {
-			return err
-		}
-	}
-	for _, l := range b.Due {
+	err := b.Gather(t.everything, t.change, func(l plan.Later) {
 		switch l.Subject.Resource {
 		case plan.Deployments:
 			t.deployments.Add(l.Subject.Namespace, l.Subject.Name)
 		case plan.ReplicaSets:
 			t.replicaSets.Add(l.Subject.Namespace, l.Subject.Name)
 		}
+	})
+	if err != nil {
+		return err
 	}
-	err := consumer.Each(ctx, t.replicaSets.Sorted(), func(ctx context.Context, n consumer.Named) error {
+	err = consumer.Each(ctx, t.replicaSets.Sorted(), func(ctx context.Context, n consumer.Named) error {
 		return decideReplicaSet(ctx, b, n)
 	})
 	if err != nil {

@@ -120,8 +120,8 @@ func open(name, dir string) (engine, error) {
 
 type quiet struct{}
 
-func (quiet) Infof(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
+func (quiet) Infof(string, ...any)      {}
+func (quiet) Errorf(string, ...any)     {}
 func (quiet) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 
 type boltEngine struct{ db *bolt.DB }

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/zeroplane/zeroplane/tests/upstream/process"
 )
 
 // poll calls done until it says so, every pollInterval, and gives the last reason for waiting when ctx ends.
@@ -69,20 +71,7 @@ func (c *Cluster) waitForControllers(ctx context.Context, client kubernetes.Inte
 	}}
 	defer probe.CloseIdleConnections()
 	return c.poll(ctx, "the scheduler", func() error {
-		url := fmt.Sprintf("https://127.0.0.1:%d/readyz", c.ports.scheduler)
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		response, err := probe.Do(request)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = response.Body.Close() }()
-		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", url, response.Status)
-		}
-		return nil
+		return process.Answers(ctx, probe, fmt.Sprintf("https://127.0.0.1:%d/readyz", c.ports.scheduler))
 	})
 }
 
