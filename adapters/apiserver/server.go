@@ -142,6 +142,13 @@ func (s *Server) Decoder() kubestorage.Decoder { return s.decoder }
 // Logs returns the cluster's logs.
 func (s *Server) Logs() kubestorage.Logs { return s.logs }
 
+// Trim drops from memory what can be made again.
+func (s *Server) Trim() {
+	for _, l := range s.logs {
+		l.Trim()
+	}
+}
+
 // Discovered is what a server serves.
 type Discovered struct {
 	// Mapper tells resources from kinds.

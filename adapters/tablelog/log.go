@@ -213,3 +213,18 @@ func (l *Log) publish(next *State, events []Event) {
 		sub.deliver(events, next.Rev)
 	}
 }
+
+// Trim drops from memory what can be had again from the store or made anew: the recent changes, and with
+// them the entries of the past, and the registries' form of the entries of today.
+func (l *Log) Trim() {
+	l.watchMu.Lock()
+	l.recent = nil
+	s := l.state.Load()
+	l.watchMu.Unlock()
+	if s != nil {
+		s.Ascend("", "", func(e *Entry) bool {
+			e.decoded[SlotInternal].Store(nil)
+			return true
+		})
+	}
+}

@@ -45,7 +45,9 @@ func (e *Entry) Decoded(slot int, decode func(*Entry) (any, error)) (any, error)
 		return nil, err
 	}
 	if !e.decoded[slot].CompareAndSwap(nil, &v) {
-		return *e.decoded[slot].Load(), nil
+		if p := e.decoded[slot].Load(); p != nil {
+			return *p, nil
+		}
 	}
 	return v, nil
 }

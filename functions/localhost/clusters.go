@@ -120,6 +120,17 @@ func (c *clusters) fill(name string, s *slot) {
 	}
 }
 
+// trim drops from memory what the clusters that are awake can make again.
+func (c *clusters) trim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.byName {
+		if s.awake != nil {
+			s.awake.server.Trim()
+		}
+	}
+}
+
 // sleepExcess puts the least recently used of the resting clusters to sleep while there are more
 // than are kept.
 func (c *clusters) sleepExcess() {

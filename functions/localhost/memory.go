@@ -10,15 +10,20 @@ import (
 const (
 	// giveBackAfter a cluster settled, memory that is not used any more is given back.
 	giveBackAfter = 2 * time.Second
-	// giveBackMin is what must be free for that to be worth a collection, in bytes.
-	giveBackMin = 64 << 20
+	// giveBackMin is what must have been allocated since for that to be worth a collection, in bytes.
+	giveBackMin = 128 << 20
 )
 
 // memory gives back to the operating system what a burst of work has left, once, when it is over.
-// The runtime by itself would keep it for minutes.
+// The runtime by itself would keep it for minutes, and caches would keep what was of use in the burst.
 type memory struct {
+	// trim drops what can be made again.
+	trim func()
+
 	mu    sync.Mutex
 	timer *time.Timer
+	// allocated is the number of bytes that had been allocated when memory was last given back.
+	allocated uint64
 }
 
 // settled is called when a cluster has nothing more to do.
@@ -26,7 +31,7 @@ func (m *memory) settled() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer == nil {
-		m.timer = time.AfterFunc(giveBackAfter, giveBack)
+		m.timer = time.AfterFunc(giveBackAfter, m.giveBack)
 		return
 	}
 	m.timer.Reset(giveBackAfter)
@@ -40,11 +45,14 @@ func (m *memory) stop() {
 	}
 }
 
-func giveBack() {
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	metrics.Read(samples)
-	unused := samples[0].Value.Uint64() + samples[1].Value.Uint64() - min(samples[2].Value.Uint64(), samples[1].Value.Uint64())
-	if unused > giveBackMin {
+func (m *memory) giveBack() {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if allocated := sample[0].Value.Uint64(); allocated-m.allocated >= giveBackMin {
+		m.allocated = allocated
+		m.trim()
 		debug.FreeOSMemory()
 	}
 }

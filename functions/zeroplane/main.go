@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
+	_ "github.com/zeroplane/zeroplane/functions/zeroplane/translations" // before kubectl
 )
 
 func main() {

@@ -80,7 +80,7 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 		return err
 	}
 	return h.Serve(ctx, func() {
-		startup.Done()
+		startup.Served()
 		greet(cmd, h, o)
 	})
 }

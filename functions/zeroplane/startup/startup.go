@@ -1,19 +1,52 @@
-// Package startup turns the garbage collector off while the program starts: what starting allocates
-// stays, so that collecting then finds nothing, and costs a quarter of the time to the first answer.
+// Package startup makes the program start fast. It is imported first and depends on nothing of Kubernetes,
+// so that it is initialised before those packages, whose own initialisation is a third of a start.
 //
-// It is imported first and depends on nothing of Kubernetes, so that it runs before those packages'
-// own initialisation.
+// The garbage collector is off until the program has started: what starting allocates stays, so that
+// collecting then finds nothing, and costs a quarter of the time to the first answer. And a server's heap
+// begins in huge pages: see hugepages_linux.go.
 package startup
 
-import "runtime/debug"
+import (
+	"os"
+	"runtime/debug"
+	"time"
+)
 
-// gcPercent is the collector's default: a small heap stays in the caches.
-const gcPercent = 100
+const (
+	// settling is how long a server goes on starting after its first answers: it adds API groups, and
+	// clients discover them.
+	settling = 2 * time.Second
+	// settlingLimit of memory, in bytes, is where the collector is needed even so.
+	settlingLimit = 1 << 30
+)
 
-var _ = debug.SetGCPercent(-1)
+var (
+	// percent and limit are the collector's settings, the environment's or the defaults.
+	percent = debug.SetGCPercent(-1)
+	limit   = debug.SetMemoryLimit(settlingLimit)
+	// smallPages undoes what is done for the heap of a server.
+	smallPages = heap()
+)
 
-// Done turns the garbage collector on, and has it give back what starting no longer needs.
+func heap() (undo func()) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		return hugePages()
+	}
+	return func() {}
+}
+
+// Done turns the garbage collector on.
 func Done() {
-	debug.SetGCPercent(gcPercent)
-	go debug.FreeOSMemory()
+	debug.SetGCPercent(percent)
+	debug.SetMemoryLimit(limit)
+}
+
+// Served is called when a server answers. A little later the garbage collector is turned on, and gives
+// back what starting no longer needs.
+func Served() {
+	time.AfterFunc(settling, func() {
+		Done()
+		debug.FreeOSMemory()
+		smallPages()
+	})
 }

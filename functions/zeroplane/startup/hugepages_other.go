@@ -1,0 +1,5 @@
+//go:build !linux
+
+package startup
+
+func hugePages() (undo func()) { return func() {} }
