@@ -21,8 +21,8 @@ const (
 )
 
 var (
-	// percent and limit are the collector's settings, the environment's or the defaults.
-	percent = debug.SetGCPercent(-1)
+	// percent and limit are the collector's settings.
+	percent = gcPercent(debug.SetGCPercent(-1))
 	limit   = debug.SetMemoryLimit(settlingLimit)
 	// smallPages undoes what is done for the heap of a server.
 	smallPages = heap()
@@ -33,6 +33,15 @@ func heap() (undo func()) {
 		return hugePages()
 	}
 	return func() {}
+}
+
+// gcPercent is the environment's, or else twice the default: the heap is small, and what a burst of work
+// leaves is given back when it is over.
+func gcPercent(inherited int) int {
+	if os.Getenv("GOGC") != "" {
+		return inherited
+	}
+	return 2 * inherited
 }
 
 // Done turns the garbage collector on.
