@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
@@ -143,10 +144,13 @@ func (s *Server) Decoder() kubestorage.Decoder { return s.decoder }
 func (s *Server) Logs() kubestorage.Logs { return s.logs }
 
 // Trim drops from memory what can be made again.
-func (s *Server) Trim() {
+func (s *Server) Trim(ctx context.Context) error {
 	for _, l := range s.logs {
-		l.Trim()
+		if err := l.Trim(ctx); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // Discovered is what a server serves.

@@ -75,7 +75,11 @@ func TestTheLogIsItsModel(t *testing.T) {
 		logs := []*Log{New(store, partition, Options{}), New(store, partition, Options{})}
 		m, floor := newModel(), uint64(1)
 		t.Repeat(map[string]func(*rapid.T){
-			"trim": func(t *rapid.T) { rapid.SampledFrom(logs).Draw(t, "log").Trim() },
+			"trim": func(t *rapid.T) {
+				if err := rapid.SampledFrom(logs).Draw(t, "log").Trim(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			},
 			"write": func(t *rapid.T) {
 				key := rapid.SampledFrom([]string{"a", "a/b", "b", "c?", "d"}).Draw(t, "key")
 				value := rapid.SampledFrom([]string{"", "1", "2", "3"}).Draw(t, "value")

@@ -1,10 +1,13 @@
 package tablelog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -215,16 +218,29 @@ func (l *Log) publish(next *State, events []Event) {
 }
 
 // Trim drops from memory what can be had again from the store or made anew: the recent changes, and with
-// them the entries of the past, and the registries' form of the entries of today.
-func (l *Log) Trim() {
-	l.watchMu.Lock()
-	l.recent = nil
-	s := l.state.Load()
-	l.watchMu.Unlock()
-	if s != nil {
-		s.Ascend("", "", func(e *Entry) bool {
-			e.decoded[SlotInternal].Store(nil)
-			return true
-		})
+// them the entries of the past, and the decoded forms of the entries of today. What stays is moved together,
+// so that the memory around it can be given back.
+func (l *Log) Trim(ctx context.Context) error {
+	if err := l.acquire(ctx); err != nil {
+		return err
 	}
+	defer l.release()
+	s := l.state.Load()
+	if s == nil {
+		return nil
+	}
+	next := newState()
+	next.Rev = s.Rev
+	s.Ascend("", "", func(e *Entry) bool {
+		next.set(&Entry{
+			Key: strings.Clone(e.Key), Rev: e.Rev, Created: e.Created, Expires: e.Expires,
+			Owners: slices.Clone(e.Owners), Value: bytes.Clone(e.Value),
+		})
+		return true
+	})
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.state.Store(next)
+	l.recent = nil
+	return nil
 }

@@ -122,13 +122,23 @@ func (c *clusters) fill(name string, s *slot) {
 
 // trim drops from memory what the clusters that are awake can make again.
 func (c *clusters) trim() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.byName {
-		if s.awake != nil {
-			s.awake.server.Trim()
+	for _, a := range c.allAwake() {
+		if err := a.server.Trim(a.requests); err != nil {
+			continue // it is being put to sleep
 		}
 	}
+}
+
+func (c *clusters) allAwake() []*awake {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*awake
+	for _, s := range c.byName {
+		if s.awake != nil {
+			all = append(all, s.awake)
+		}
+	}
+	return all
 }
 
 // sleepExcess puts the least recently used of the resting clusters to sleep while there are more
