@@ -147,8 +147,8 @@ func (o *onDemand) notify(before, after *tablelog.Entry) error {
 // call returns.
 func (o *onDemand) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
 	state, err := o.log.Current(context.Background())
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", o.prefix, err)
+	if err != nil { // upstream looks at the registration even so
+		return unsynced{}, fmt.Errorf("reading %s: %w", o.prefix, err)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -233,3 +233,8 @@ func (registration) HasSynced() bool                     { return true }
 func (registration) HasSyncedChecker() cache.DoneChecker { return registration{} }
 func (registration) Name() string                        { return "zeroplane" }
 func (registration) Done() <-chan struct{}               { return alwaysDone }
+
+// unsynced says that nothing has synced.
+type unsynced struct{ registration }
+
+func (unsynced) HasSynced() bool { return false }

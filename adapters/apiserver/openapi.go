@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/util/openapi"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	generatedopenapi "k8s.io/kubernetes/pkg/generated/openapi"
@@ -41,10 +42,19 @@ func setOpenAPIConfig(c *genericapiserver.Config) {
 	d := sharedDocuments()
 	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(d.get, d.namer)
 	c.OpenAPIConfig.Info = &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes"}}
+	c.OpenAPIConfig.SecurityDefinitions = &spec.SecurityDefinitions{bearerToken: {SecuritySchemeProps: spec.SecuritySchemeProps{
+		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
+	}}}
 	v3 := *d.v3
 	v3.Info = &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes"}}
+	v3.SecuritySchemes = spec3.SecuritySchemes{bearerToken: {SecuritySchemeProps: spec3.SecuritySchemeProps{
+		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
+	}}}
 	c.OpenAPIV3Config = &v3
 }
+
+// bearerToken is how clients authenticate, as kube-apiserver describes it (pkg/kubeapiserver/authenticator/config.go).
+const bearerToken = "BearerToken"
 
 // installOpenAPI serves OpenAPI documents that are built when one is first asked for: building them
 // takes longer than all the rest of a server's start.

@@ -42,6 +42,7 @@ import (
 	basecompatibility "k8s.io/component-base/compatibility"
 	aggregatorapiserver "k8s.io/kube-aggregator/pkg/apiserver"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/capabilities"
 	"k8s.io/kubernetes/pkg/cluster/ports"
 	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
 	controlplaneadmission "k8s.io/kubernetes/pkg/controlplane/apiserver/admission"
@@ -59,6 +60,8 @@ import (
 const (
 	// eventTTL is how long Events are kept.
 	eventTTL = time.Hour
+	// allowPrivileged pods, as every distribution does, unlike kube-apiserver by itself: admission says who may.
+	allowPrivileged = true
 	// kubeletTimeout bounds a connection to a kubelet.
 	kubeletTimeout = 5 * time.Second
 )
@@ -230,6 +233,7 @@ func (b *builder) configure() (err error) {
 	c.LongRunningFunc = serverfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	setOpenAPIConfig(c)
+	capabilities.Setup(allowPrivileged, 0)
 	b.config = c
 
 	etcd := genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig(registryPrefix, nil))

@@ -70,6 +70,10 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 			},
 		}
 	})
+	// What the server's plugins are configured with is read first: they would not say why they cannot.
+	if _, err := logs[kubestorage.ConfigGroup].Current(context.Background()); err != nil {
+		return nil, err
+	}
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
 	})

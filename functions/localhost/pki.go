@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 const (
@@ -52,6 +53,9 @@ func sealKey(dir string, first bool) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the key that clusters' keys are sealed with: %w", err)
+	}
+	if len(key) != cluster.SealBytes {
+		return nil, fmt.Errorf("%s: %w: it has %d bytes, it must have %d", path, table.ErrCorrupt, len(key), cluster.SealBytes)
 	}
 	return key, nil
 }

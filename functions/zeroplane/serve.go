@@ -71,18 +71,24 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 		*path = absolute
 	}
 	h, err := localhost.Open(ctx, o)
+	if err != nil {
+		return advise(err, o)
+	}
+	return advise(h.Serve(ctx, func() {
+		startup.Served()
+		greet(cmd, h, o)
+	}), o)
+}
+
+// advise adds to an error what to do about it.
+func advise(err error, o localhost.Options) error {
 	switch {
 	case errors.Is(err, pebble.ErrLocked):
 		return fmt.Errorf("%w\nAnother zeroplane serves from %s. Stop it, or choose another directory with --data", err, o.Data)
 	case errors.Is(err, table.ErrCorrupt):
 		return fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
-	case err != nil:
-		return err
 	}
-	return h.Serve(ctx, func() {
-		startup.Served()
-		greet(cmd, h, o)
-	})
+	return err
 }
 
 func greet(cmd *cobra.Command, h *localhost.Host, o localhost.Options) {

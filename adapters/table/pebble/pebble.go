@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +43,7 @@ var ErrLocked = errors.New("data is in use by another process")
 
 // Store is a table store in a directory.
 type Store struct {
+	dir   string
 	db    *pebble.DB
 	cache *pebble.Cache
 	lock  *pebble.Lock
@@ -63,7 +66,7 @@ func Open(dir string) (*Store, error) {
 		return nil, openError(dir, err)
 	}
 	cache := pebble.NewCache(cacheBytes)
-	s := &Store{cache: cache, lock: lock}
+	s := &Store{dir: dir, cache: cache, lock: lock}
 	exists, err := verify(dir, lock, cache)
 	if err == nil && !exists {
 		err = create(dir, lock, cache)
@@ -107,7 +110,7 @@ func optionsFor(cache *pebble.Cache, lock *pebble.Lock) *pebble.Options {
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             &failure{},
 		// Whoever reads damaged data is told so; the process goes on, as Pebble would not let it.
-		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: giveUp},
 	}
 	o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	return o
@@ -125,12 +128,24 @@ func openError(dir string, err error) error {
 		return fmt.Errorf("opening %s: %w", dir, ErrLocked)
 	case errors.Is(err, table.ErrCorrupt):
 		return fmt.Errorf("opening %s: %w", dir, err)
-	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("opening %s: %w: %w%s", dir, table.ErrCorrupt, err, detail(err))
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), strings.Contains(err.Error(), "object size mismatch"):
+		return fmt.Errorf("opening %s: %w", dir, damage(dir, err))
 	default:
 		return fmt.Errorf("opening %s: %w", dir, err)
 	}
 }
+
+// damage is Pebble's error about damaged data as an ErrCorrupt that names the file.
+func damage(dir string, err error) error {
+	why, _, _ := strings.Cut(err.Error(), "\n")
+	if m := fileNumber.FindStringSubmatch(why); m != nil && !strings.Contains(why, dir) {
+		why = filepath.Join(dir, m[1]+".sst") + ": " + why
+	}
+	return fmt.Errorf("%w: %s%s", table.ErrCorrupt, why, detail(err))
+}
+
+// fileNumber is how Pebble names a table file.
+var fileNumber = regexp.MustCompile(`file (\d{6})\b`)
 
 // detail returns what Pebble's error says only when asked for it: the file and the place in it.
 func detail(err error) string {
@@ -138,7 +153,7 @@ func detail(err error) string {
 		error
 		ErrorDetail() string
 	}
-	if errors.As(err, &d) {
+	if errors.As(err, &d) && d.ErrorDetail() != "" {
 		return " (" + d.ErrorDetail() + ")"
 	}
 	return ""
@@ -155,6 +170,16 @@ func (*failure) Errorf(string, ...any) {}
 func (*failure) Fatalf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "zeroplane: the data directory failed: "+format+"\n", args...)
 	os.Exit(1)
+}
+
+// giveUp ends the process when the disk takes no more: Pebble would try again at once, for ever, and need more
+// and more memory, even before an opening has ended. Every commit that was answered is in the log.
+func giveUp(err error) {
+	for _, why := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if errors.Is(err, why) {
+			(&failure{}).Fatalf("%v", err)
+		}
+	}
 }
 
 // Close flushes and closes the store.
@@ -191,15 +216,15 @@ func (s *Store) Get(_ context.Context, partition, key string) (table.Row, error)
 		return table.Row{}, fmt.Errorf("row %q of partition %q: %w", key, partition, table.ErrNotFound)
 	}
 	if err != nil {
-		return table.Row{}, readError(partition, err)
+		return table.Row{}, s.readError(partition, err)
 	}
 	row, err := decode(key, stored)
 	return row, errors.Join(err, closer.Close())
 }
 
-func readError(partition string, err error) error {
+func (s *Store) readError(partition string, err error) error {
 	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("reading partition %q: %w: %w", partition, table.ErrCorrupt, err)
+		err = damage(s.dir, err)
 	}
 	return fmt.Errorf("reading partition %q: %w", partition, err)
 }
@@ -216,11 +241,11 @@ func (s *Store) Range(_ context.Context, partition string, q table.Query) (table
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: storedKey(partition, from), UpperBound: storedKey(partition, q.To)})
 	if err != nil {
-		return table.Page{}, readError(partition, err)
+		return table.Page{}, s.readError(partition, err)
 	}
 	page, err := readPage(it, len(partition)+1, limit)
 	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
-		return table.Page{}, readError(partition, err)
+		return table.Page{}, s.readError(partition, err)
 	}
 	return page, nil
 }
@@ -274,7 +299,7 @@ func (s *Store) stage(batch *pebble.Batch, partition string, op table.Op, etag u
 	if op.Kind != table.Put {
 		current, exists, err := s.etag(key)
 		if err != nil {
-			return readError(partition, err)
+			return s.readError(partition, err)
 		}
 		if err := table.Check(op, current, exists); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,8 +24,11 @@ import (
 //   - has begun to write by the time it meets damage further back in its log.
 func verify(dir string, lock *pebble.Lock, cache *pebble.Cache) (exists bool, err error) {
 	desc, err := pebble.Peek(dir, vfs.Default)
-	if err != nil || !desc.Exists {
+	if err != nil {
 		return false, err
+	}
+	if !desc.Exists {
+		return false, verifyAbsence(dir)
 	}
 	torn, err := verifyManifest(desc.ManifestFilename)
 	if err != nil {
@@ -33,6 +37,9 @@ func verify(dir string, lock *pebble.Lock, cache *pebble.Cache) (exists bool, er
 	options := optionsFor(cache, lock)
 	options.ReadOnly = true
 	db, err := pebble.Open(dir, options)
+	if err != nil && strings.Contains(err.Error(), "key=value syntax") {
+		err = fmt.Errorf("%s: %w", desc.OptionsFilename, err)
+	}
 	if err != nil {
 		return true, err
 	}
@@ -43,9 +50,26 @@ func verify(dir string, lock *pebble.Lock, cache *pebble.Cache) (exists bool, er
 		err = closed
 	}
 	if err == nil {
-		err = verifyLog(dir)
+		err = verifyLog(dir, desc.ManifestFilename)
 	}
 	return true, err
+}
+
+// verifyAbsence returns an ErrCorrupt if there is no database only because the file that names its manifest,
+// an empty one that copies like to leave out, is gone. Pebble would make a new database and remove the old
+// one's files. It writes that file before any other but the manifest, so nothing is there after a crash.
+func verifyAbsence(dir string) error {
+	for _, pattern := range []string{"*.sst", "*.log"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		if len(paths) > 0 {
+			return fmt.Errorf("%s: %w: there is %s, but no marker.manifest file that names the manifest",
+				dir, table.ErrCorrupt, filepath.Base(paths[0]))
+		}
+	}
+	return nil
 }
 
 // verifyManifest returns an ErrCorrupt for a manifest with a damaged chunk, and whether its end is
@@ -91,12 +115,21 @@ func verifyTables(dir, manifest string, db *pebble.DB) error {
 	return nil
 }
 
-// verifyLog returns an ErrCorrupt if the newest log has a damaged chunk before a place that a later
-// chunk says was synced. Of older logs Pebble itself allows no damage.
-func verifyLog(dir string) error {
+// firstManifest is there before the first log. When rows are written another has taken its place (create).
+const firstManifest = "MANIFEST-000001"
+
+// verifyLog returns an ErrCorrupt if the newest log has a damaged chunk before a place that later chunks
+// prove was synced. Of older logs Pebble itself allows no damage.
+func verifyLog(dir, manifest string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.log"))
-	if err != nil || len(paths) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(paths) == 0 {
+		if filepath.Base(manifest) == firstManifest {
+			return nil // it was being made
+		}
+		return fmt.Errorf("%s: %w: it has no log, a file named NUMBER.log", dir, table.ErrCorrupt)
 	}
 	path := paths[len(paths)-1]
 	var number uint32
@@ -108,16 +141,58 @@ func verifyLog(dir string) error {
 		return fmt.Errorf("reading the log: %w", err)
 	}
 	damage := firstDamage(data)
-	for at := damage + 1; at+syncHeaderBytes <= len(data); at++ {
-		// A log file is used again: what it held before has another number.
-		if data[at+kindAt] < syncKinds || binary.LittleEndian.Uint32(data[at+numberAt:]) != number {
-			continue
-		}
-		if c := chunkAt(data, at); c.valid && c.synced > uint64(damage) { //nolint:gosec // an offset
-			return fmt.Errorf("%s: %w: chunk at offset %d", path, table.ErrCorrupt, damage)
-		}
+	if zeros(data[damage:]) {
+		return nil // space that was set aside, or nothing
+	}
+	if provenSync(data, number) > int64(damage) {
+		return fmt.Errorf("%s: %w: chunk at offset %d", path, table.ErrCorrupt, damage)
 	}
 	return nil
+}
+
+// provenSync returns an offset up to which the chunks of a log prove that it was synced.
+//
+// A chunk says how much had been synced when it was made, but Pebble counts too little: it leaves out the
+// blocks that were full when they were written (record.LogWriter.flushLoop adds len(data) alone), so that
+// the number is right as a mark of progress and wrong as an offset, by an amount that only grows. Progress is
+// enough. When chunks say k, then more, then still more, the second sync began after the first had ended and
+// so after the last chunk that says k was begun: what goes before this chunk was synced by then. That also
+// gives the least by which the number was wrong, and is wrong from then on.
+func provenSync(data []byte, number uint32) int64 {
+	// starts of the last chunks that said each of the last three numbers, the newest last.
+	var said [3]uint64
+	var starts [3]int64
+	var proven, wrong int64
+	distinct := 0
+	eachChunk(data, number, func(at int, synced uint64) {
+		if distinct == 0 || synced > said[2] {
+			said = [3]uint64{said[1], said[2], synced}
+			starts = [3]int64{starts[1], starts[2], int64(at)}
+			if distinct = min(distinct+1, len(said)); distinct == len(said) {
+				wrong = max(wrong, starts[0]-int64(synced)) //nolint:gosec // offsets
+			}
+			proven = max(proven, int64(synced)+wrong) //nolint:gosec // offsets
+			return
+		}
+		starts[2] = int64(at)
+	})
+	return proven
+}
+
+// eachChunk calls yield for the valid chunks of the log with a number, in order, with what they say was
+// synced, and looks for the next one at every byte where one is damaged. A log file is used again: what it
+// held before has another number.
+func eachChunk(data []byte, number uint32, yield func(at int, synced uint64)) {
+	for at := 0; at+syncHeaderBytes <= len(data); {
+		if data[at+kindAt] >= syncKinds && binary.LittleEndian.Uint32(data[at+numberAt:]) == number {
+			if c := chunkAt(data, at); c.valid {
+				yield(at, c.synced)
+				at = c.end
+				continue
+			}
+		}
+		at++
+	}
 }
 
 // The format of Pebble's logs, of which the manifest is one (pebble/record/record.go): blocks of
