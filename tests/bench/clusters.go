@@ -49,6 +49,9 @@ func measureClusters(ctx context.Context, p platform, s sizes) (values []value, 
 	if err != nil {
 		return nil, err
 	}
+	if err := letPass(ctx, s.settle); err != nil {
+		return nil, err
+	}
 	resident, err := residentMegabytes(c.pids())
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ package startup
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -18,12 +19,17 @@ const (
 	settling = 2 * time.Second
 	// settlingLimit of memory, in bytes, is where the collector is needed even so.
 	settlingLimit = 1 << 30
+	// ballastSize is what a cluster at rest has in the heap, in bytes.
+	ballastSize = 32 << 20
 )
 
 var (
 	// percent and limit are the collector's settings.
-	percent = gcPercent(debug.SetGCPercent(-1))
+	percent = debug.SetGCPercent(-1)
 	limit   = debug.SetMemoryLimit(settlingLimit)
+	// ballast is never touched, so it takes addresses and no memory. The collector counts it: it runs half as
+	// often while the heap is as small as that of one cluster, and hardly less often when it is large.
+	ballast = make([]byte, ballastSize)
 	// smallPages undoes what is done for the heap of a server.
 	smallPages = heap()
 )
@@ -35,19 +41,11 @@ func heap() (undo func()) {
 	return func() {}
 }
 
-// gcPercent is the environment's, or else twice the default: the heap is small, and what a burst of work
-// leaves is given back when it is over.
-func gcPercent(inherited int) int {
-	if os.Getenv("GOGC") != "" {
-		return inherited
-	}
-	return 2 * inherited
-}
-
 // Done turns the garbage collector on.
 func Done() {
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
+	runtime.KeepAlive(ballast)
 }
 
 // Served is called when a server answers. A little later the garbage collector is turned on, and gives
