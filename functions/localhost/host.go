@@ -135,7 +135,7 @@ func (h *Host) ensureDefault(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(h.opts.Kubeconfig, config)
+	return WriteSecret(h.opts.Kubeconfig, config)
 }
 
 // kubeconfig returns the admin's kubeconfig of a cluster.

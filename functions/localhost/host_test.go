@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,49 @@ func TestTheCAIsKeptAndServingCertificatesAreItsOwn(t *testing.T) {
 	}
 	if _, err := loadPKI(dir, nil); err == nil {
 		t.Error("a damaged CA is taken")
+	}
+}
+
+func TestASecretIsWrittenWholeOrNotAtAll(t *testing.T) {
+	outer := t.TempDir()
+	dir := filepath.Join(outer, "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.Symlink("file", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, link} {
+		if err := WriteSecret(path, []byte(path)); err != nil {
+			t.Error(err)
+		}
+		content, err := os.ReadFile(file)
+		if err != nil || string(content) != path {
+			t.Errorf("after writing %s the file has %q, %v", path, content, err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+			t.Errorf("after writing %s the file is %v, %v", path, info, err)
+		}
+	}
+	for path, want := range map[string]string{
+		dir:                                "it is a directory",
+		os.DevNull:                         "it is not a regular file",
+		filepath.Join(dir, "none", "file"): "no such file or directory",
+		filepath.Join(file, "below"):       "not a directory",
+	} {
+		if err := WriteSecret(path, nil); err == nil || !strings.Contains(err.Error(), "writing "+path+": ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("writing %s: %v", path, err)
+		}
+	}
+	for _, d := range []string{outer, dir} {
+		entries, err := os.ReadDir(d)
+		if err != nil || len(entries) != map[string]int{outer: 1, dir: 2}[d] {
+			t.Errorf("left in %s: %v, %v", d, entries, err)
+		}
 	}
 }
 

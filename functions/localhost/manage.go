@@ -158,8 +158,8 @@ func (h *Host) deleteCluster(req *http.Request, name string) (any, error) {
 	return h.status(info), errors.Join(h.maker.RemoveRows(ctx, info), removeDirty(ctx, h.store, name))
 }
 
-// refuse answers a request for a cluster that cannot be had. What it says is the same for a cluster
-// that does not exist and for one without a credential: nobody learns names by asking.
+// refuse answers a request for a cluster that cannot be had. One that does not exist answers every request as
+// one that does exist answers a wrong credential.
 func (h *Host) refuse(w http.ResponseWriter, name string, err error) {
 	status := statusOf(err, name)
 	if errors.Is(err, cluster.ErrNotFound) {

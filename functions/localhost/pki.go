@@ -49,7 +49,7 @@ func sealKey(dir string, first bool) ([]byte, error) {
 		if _, err := rand.Read(key); err != nil {
 			return nil, fmt.Errorf("drawing the seal key: %w", err)
 		}
-		return key, writeFile(path, key)
+		return key, WriteSecret(path, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the key that clusters' keys are sealed with: %w", err)
@@ -60,24 +60,50 @@ func sealKey(dir string, first bool) ([]byte, error) {
 	return key, nil
 }
 
-// writeFile writes a secret file that is whole or not there, and on disk when it is.
-func writeFile(path string, content []byte) error {
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // as above
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+// WriteSecret writes a file that its owner alone may read, and that is whole or not there, and on disk when it
+// is. Only a regular file is replaced; where a symbolic link leads to one, that is.
+func WriteSecret(path string, content []byte) error {
+	if err := replaceFile(path, content); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
+}
+
+func replaceFile(path string, content []byte) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	default:
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return err
+		}
+	}
+	temporary, err := writeTemporary(path, content)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeTemporary writes a file beside path, for its owner alone, and leaves none when it fails.
+func writeTemporary(path string, content []byte) (string, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 // syncDir makes the names in a directory durable.
@@ -104,7 +130,7 @@ func loadPKI(dir string, hosts []string) (*pki, error) {
 	bundle, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
 	if errors.Is(err, fs.ErrNotExist) {
 		if bundle, err = newCA(); err == nil {
-			err = writeFile(path, bundle)
+			err = WriteSecret(path, bundle)
 		}
 	}
 	if err == nil {

@@ -22,9 +22,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+	if words, ok := kubectlWords(os.Args[1:]); ok {
 		startup.Done()
-		os.Exit(runKubectl(os.Args[1:]))
+		os.Exit(runKubectl(words))
 	}
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -50,8 +50,28 @@ Start a cluster on this machine and use it:
 		PersistentPreRunE: func(*cobra.Command, []string) error { return setUpLogs(level) },
 	}
 	cmd.PersistentFlags().StringVar(&level, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
+	complete(cmd, "log-level", "debug", "info", "warn", "error")
 	cmd.AddCommand(serveCommand(), clusterCommand(), kubectlCommand(), versionCommand())
+	cmd.InitDefaultCompletionCmd()
+	for _, c := range cmd.Commands() {
+		if c.HasSubCommands() {
+			refuseOthers(c)
+		}
+	}
 	return cmd
+}
+
+// refuseOthers makes a word that is no subcommand an error. By itself cobra prints the help then, and succeeds.
+func refuseOthers(cmd *cobra.Command) {
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+}
+
+// complete has shells complete the values of a flag.
+func complete(cmd *cobra.Command, flag string, values ...cobra.Completion) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag, or it is completed already
+	}
 }
 
 // setUpLogs sends our logs to standard error; the Kubernetes libraries' only when debugging.

@@ -43,7 +43,7 @@ has everything. One process at a time can have the data open.`,
 		Example: `  zeroplane serve                                        # one cluster, no nodes
   zeroplane serve --simulate-nodes 3                     # with nodes that cost nothing
   zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere`,
-		Args: cobra.NoArgs,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), cmd, o) },
 	}
 	f := cmd.Flags()
@@ -56,8 +56,8 @@ has everything. One process at a time can have the data open.`,
 }
 
 func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
-	if o.SimulateNodes < 0 {
-		return errors.New("--simulate-nodes must not be negative")
+	if err := check(o); err != nil {
+		return err
 	}
 	if o.Kubeconfig == "" {
 		o.Kubeconfig = filepath.Join(o.Data, "kubeconfig")
@@ -89,6 +89,24 @@ func advise(err error, o localhost.Options) error {
 		return fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
 	}
 	return err
+}
+
+// check refuses what cannot be served with, before anything is made.
+func check(o localhost.Options) error {
+	switch {
+	case o.Listen == "":
+		return errors.New("--listen must not be empty")
+	case o.Data == "":
+		return errors.New("--data must not be empty")
+	case o.SimulateNodes < 0:
+		return errors.New("--simulate-nodes must not be negative")
+	case o.MaxAwake < 1:
+		return errors.New("--max-awake must be 1 or more")
+	}
+	if info, err := os.Stat(o.Kubeconfig); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("--kubeconfig must name a file, and %s is a directory or a device", o.Kubeconfig)
+	}
+	return nil
 }
 
 func greet(cmd *cobra.Command, h *localhost.Host, o localhost.Options) {

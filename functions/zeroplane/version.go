@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime"
 
@@ -18,7 +17,7 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of zeroplane and of the Kubernetes that it is",
-		Args:  cobra.NoArgs,
+		Args:  cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := map[string]string{"zeroplane": version, "kubernetes": componentversion.Get().GitVersion, "go": runtime.Version()}
 			switch output {
@@ -28,10 +27,11 @@ func versionCommand() *cobra.Command {
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "zeroplane %s, Kubernetes %s, %s\n", v["zeroplane"], v["kubernetes"], v["go"])
 				return err
 			default:
-				return errors.New("-o must be json or left out")
+				return errOutput
 			}
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json")
+	complete(cmd, "output", "json")
 	return cmd
 }

@@ -69,6 +69,84 @@ func TestClustersAreManagedWithCommands(t *testing.T) {
 	}
 }
 
+// TestKubeconfigsInFilesAreForTheirOwnerAlone however the file was before.
+func TestKubeconfigsInFilesAreForTheirOwnerAlone(t *testing.T) {
+	s := local.Start(t, local.Options{Dir: t.TempDir()})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "dev")
+	if err := os.WriteFile(file, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := func(arguments ...string) local.Result {
+		return local.Run(t, append(arguments, "--kubeconfig="+s.Kubeconfig)...)
+	}
+	if got := run("cluster", "create", "dev", "--kubeconfig-out="+file); got.Code != 0 || got.Stderr != "" || got.Stdout != "kubeconfig of cluster \"dev\" written to "+file+"\n" {
+		t.Errorf("cluster create: %+v", got)
+	}
+	printed := run("cluster", "kubeconfig", "dev").Stdout
+	check := func() {
+		t.Helper()
+		content, err := os.ReadFile(file)
+		if err != nil || string(content) != printed {
+			t.Errorf("the file has %q, %v, want %q", content, err, printed)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+			t.Errorf("the file is %v, %v", info, err)
+		}
+	}
+	check()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if got := run("cluster", "kubeconfig", "dev", "-o", "json", "--kubeconfig-out="+file); got.Code != 0 || strings.Contains(got.Stdout, "token") || !strings.Contains(got.Stdout, `"name": "dev"`) {
+		t.Errorf("cluster kubeconfig: %+v", got)
+	}
+	check()
+	if got := run("cluster", "create", "two", "--kubeconfig-out="+dir); got.Code != 1 || !strings.Contains(got.Stderr, "it is a directory\nCluster \"two\" is ready even so") {
+		t.Errorf("cluster create to a directory: %+v", got)
+	}
+	if left, err := filepath.Glob(dir + "*"); err != nil || len(left) != 1 {
+		t.Errorf("beside the directory: %v, %v", left, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("in the directory: %v, %v", left, err)
+	}
+}
+
+// TestShellsCompleteWhatTheServerHas by the kubeconfig that the command itself would use.
+func TestShellsCompleteWhatTheServerHas(t *testing.T) {
+	s := local.Start(t, local.Options{Dir: t.TempDir()})
+	dev := filepath.Join(t.TempDir(), "dev")
+	if got := local.Run(t, "cluster", "create", "dev", "--kubeconfig="+s.Kubeconfig, "--kubeconfig-out="+dev); got.Code != 0 {
+		t.Fatalf("cluster create: %+v", got)
+	}
+	if got := local.Run(t, "kubectl", "--kubeconfig="+dev, "create", "namespace", "only-in-dev"); got.Code != 0 {
+		t.Fatalf("create namespace: %+v", got)
+	}
+	t.Setenv("ZEROPLANE_DATA", s.Dir)
+	t.Setenv("KUBECONFIG", "")
+	const noFiles = ":4\n"
+	for line, want := range map[string]string{
+		"cluster delete ":         "dev\n" + noFiles,
+		"cluster kubeconfig ":     "default\ndev\n" + noFiles,
+		"cluster kubeconfig dev ": noFiles,
+		"cluster delete --kubeconfig " + s.Kubeconfig + " d": "dev\n" + noFiles,
+		"kubectl get namespaces kube-p":                      "kube-public\n" + noFiles,
+		"kubectl get namespaces only":                        noFiles,
+		"kubectl --kubeconfig " + dev + " get namespaces o":  "only-in-dev\n" + noFiles,
+		"kubectl --kubeconfig=" + dev + " -n ku":             "kube-node-lease\nkube-public\nkube-system\n" + noFiles,
+		"kubectl get podt":                                   "podtemplates\n" + noFiles,
+	} {
+		if got := local.Run(t, append([]string{"__complete"}, strings.Split(line, " ")...)...); got.Stdout != want {
+			t.Errorf("%q completes to %q, want %q\n%s", line, got.Stdout, want, got.Stderr)
+		}
+	}
+	s.Stop(t)
+	if got := local.Run(t, "__complete", "cluster", "delete", ""); got.Stdout != ":1\n" {
+		t.Errorf("without a server, clusters complete to %q", got.Stdout)
+	}
+}
+
 // TestClustersAreManagedOverHTTP by the default cluster's admin alone.
 func TestClustersAreManagedOverHTTP(t *testing.T) {
 	s := local.Start(t, local.Options{Dir: t.TempDir()})
@@ -142,9 +220,16 @@ func onlyForTheAdmin(t *testing.T, s *local.Server, one *member) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	none, err := kubernetes.NewForConfig(as(s.Config, "none", "", s.Config.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range []string{"/healthz", "/livez", "/readyz", "/version"} {
 		if _, err := client.RESTClient().Get().AbsPath(path).DoRaw(t.Context()); err != nil {
 			t.Errorf("%s without a credential: %v", path, err)
+		}
+		if _, err := none.RESTClient().Get().AbsPath("/clusters/none" + path).DoRaw(t.Context()); !apierrors.IsUnauthorized(err) {
+			t.Errorf("%s of no cluster without a credential: %v", path, err)
 		}
 	}
 	if _, err := client.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {

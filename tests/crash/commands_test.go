@@ -41,8 +41,21 @@ func TestShellsCanComplete(t *testing.T) {
 			t.Errorf("completion %s: exit code %d, %d bytes", shell, got.Code, len(got.Stdout))
 		}
 	}
-	if got := local.Run(t, "__complete", "cluster", ""); !strings.Contains(got.Stdout, "kubeconfig") {
-		t.Errorf("cluster completes to %q", got.Stdout)
+	for words, want := range map[string]string{
+		"cluster |":                     "kubeconfig\t",
+		"kubectl|":                      "kubectl\tRun kubectl",
+		"kubectl |":                     "get\tDisplay",
+		"--log-level=debug kubectl ge|": "get\tDisplay",
+		"kubectl rollout |":             "undo\t",
+		"kubectl get --outp|":           "--output\t",
+		"version -o |":                  "json\n",
+		"--log-level |":                 "warn\n",
+	} {
+		line, _ := strings.CutSuffix(words, "|")
+		got := local.Run(t, append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		if !strings.Contains("\n"+got.Stdout, "\n"+want) || !strings.HasSuffix(got.Stdout, "\n:4\n") { // and no names of files
+			t.Errorf("%s completes to %q", words, got.Stdout)
+		}
 	}
 }
 
@@ -50,15 +63,23 @@ func TestShellsCanComplete(t *testing.T) {
 func TestWhatIsWrongIsSaid(t *testing.T) {
 	for command, want := range map[string]string{
 		"serve --simulate-nodes=-1":            "--simulate-nodes must not be negative",
+		"serve --max-awake=0":                  "--max-awake must be 1 or more",
+		"serve --max-awake=-1":                 "--max-awake must be 1 or more",
+		"serve --data=":                        "--data must not be empty",
+		"serve --listen=":                      "--listen must not be empty",
+		"serve --kubeconfig=DIR --data=DIR/no": "--kubeconfig must name a file",
 		"serve --nonsense":                     "unknown flag: --nonsense",
 		"serve extra":                          "unknown command",
 		"serve --listen=nowhere --data=DIR":    "listening: listen tcp: address nowhere: missing port in address",
 		"nonsense":                             `unknown command "nonsense"`,
+		"cluster nonsense":                     `unknown command "nonsense"`,
+		"completion nonsense":                  `unknown command "nonsense"`,
 		"cluster create":                       "give the name of one cluster",
 		"cluster list --kubeconfig=/none":      "Start the server first",
 		"version -o yaml":                      "-o must be json or left out",
 		"--log-level=loud version":             "--log-level must be debug, info, warn or error",
-		"cluster list -o yaml --kubeconfig=/x": "reading the kubeconfig",
+		"cluster list -o json --kubeconfig=/x": "reading the kubeconfig",
+		"cluster create a -o yaml":             "-o must be json or left out",
 	} {
 		got := local.Run(t, strings.Fields(strings.ReplaceAll(command, "DIR", t.TempDir()))...)
 		if got.Code != 1 || !strings.Contains(got.Stderr, want) || got.Stdout != "" {
