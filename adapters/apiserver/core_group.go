@@ -76,11 +76,13 @@ func (b *coreBuilder) nodesAndPods() (err error) {
 	if b.nodes, err = nodestore.NewStorage(b.options, b.kubelet, b.transport); err != nil {
 		return err
 	}
+	kubelets := realKubelets{ConnectionInfoGetter: b.nodes.KubeletConnectionInfo, nodes: b.nodes.Node}
+	b.nodes.Proxy.Connection = kubelets
 	disruption, err := policyclient.NewForConfig(b.LoopbackClientConfig)
 	if err != nil {
 		return err
 	}
-	if b.pods, err = podstore.NewStorage(b.options, b.nodes.KubeletConnectionInfo, b.transport, disruption, b.authorizer); err != nil {
+	if b.pods, err = podstore.NewStorage(b.options, kubelets, b.transport, disruption, b.authorizer); err != nil {
 		return err
 	}
 	b.resources["nodes"] = b.nodes.Node
@@ -92,7 +94,7 @@ func (b *coreBuilder) nodesAndPods() (err error) {
 	b.resources["pods/log"] = b.pods.Log
 	b.resources["pods/exec"] = b.pods.Exec
 	b.resources["pods/portforward"] = b.pods.PortForward
-	b.resources["pods/proxy"] = b.pods.Proxy
+	b.resources["pods/proxy"] = realPodProxy{ProxyREST: b.pods.Proxy, pods: b.pods.Pod, kubelets: kubelets}
 	b.resources["pods/binding"] = b.pods.Binding
 	b.resources["pods/eviction"] = b.pods.Eviction
 	b.resources["pods/ephemeralcontainers"] = b.pods.EphemeralContainers

@@ -33,15 +33,16 @@ type NodeOptions struct {
 
 // Where the addresses of simulated nodes and pods come from. The pod range begins behind the usual
 // service ranges; it holds 32,768 blocks of a /24, six times the nodes that Kubernetes is made for,
-// and wraps around after that.
+// and wraps around after that. The node range is that of measuring devices (RFC 2544), which no network
+// routes, so no host of anybody's has such an address.
 var (
 	podRange  = netip.MustParseAddr("10.128.0.0")
-	nodeRange = netip.MustParseAddr("172.16.0.0")
+	nodeRange = netip.MustParseAddr("198.18.0.0")
 )
 
 const (
 	podRangeBits  = 23
-	nodeRangeBits = 20
+	nodeRangeBits = 17
 	// reservedAddresses of a block are its network, gateway and broadcast addresses.
 	reservedAddresses = 3
 )

@@ -216,7 +216,7 @@ func TestARunningPodHasTheStatusThatAKubeletWrites(t *testing.T) {
 	running := p.DeepCopy()
 	running.Status = corev1.PodStatus{
 		ObservedGeneration: 1, Phase: corev1.PodRunning, QOSClass: corev1.PodQOSBestEffort, StartTime: &at,
-		HostIP: "172.16.0.2", HostIPs: []corev1.HostIP{{IP: "172.16.0.2"}},
+		HostIP: "198.18.0.2", HostIPs: []corev1.HostIP{{IP: "198.18.0.2"}},
 		PodIP: "10.128.0.2", PodIPs: []corev1.PodIP{{IP: "10.128.0.2"}},
 		Conditions: []corev1.PodCondition{
 			condition(corev1.PodReadyToStartContainers), condition(corev1.PodInitialized), condition(corev1.PodReady),

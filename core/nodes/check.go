@@ -20,11 +20,15 @@ const ExpiryKind = "expiry"
 
 // Input is a node, what is known of it, and the pods that are bound to it.
 type Input struct {
+	Name string
+	// Node is nil if it does not exist.
 	Node *corev1.Node
 	// Lease is the node's lease in kube-node-lease, nil if there is none.
 	Lease *coordinationv1.Lease
 	Pods  []*corev1.Pod
-	Now   time.Time
+	// QuarantineOver says that the moment has come that Collect asked for with QuarantineKind.
+	QuarantineOver bool
+	Now            time.Time
 }
 
 // Check decides whether the node is lost, and makes its conditions, its taints and the readiness of its
@@ -32,7 +36,7 @@ type Input struct {
 //
 // Upstream: monitorNodeHealth in pkg/controller/nodelifecycle/node_lifecycle_controller.go.
 func Check(in Input) plan.Plan {
-	if in.Node.DeletionTimestamp != nil {
+	if in.Node == nil || in.Node.DeletionTimestamp != nil {
 		return plan.Plan{}
 	}
 	// A time is stored in whole seconds.

@@ -21,19 +21,23 @@ const EvictionKind = "eviction"
 // as long as they said, and asks to be called when the next one will have.
 //
 // Upstream: pkg/controller/tainteviction/taint_eviction.go.
-func Evict(node *corev1.Node, pods []*corev1.Pod, now time.Time) plan.Plan {
+func Evict(in Input) plan.Plan {
+	var p plan.Plan
+	if in.Node == nil {
+		return p
+	}
+	node, now := in.Node, in.Now
 	var taints []corev1.Taint
 	for _, taint := range node.Spec.Taints {
 		if taint.Effect == corev1.TaintEffectNoExecute {
 			taints = append(taints, taint)
 		}
 	}
-	var p plan.Plan
 	if len(taints) == 0 {
 		return p
 	}
 	var next time.Time
-	for _, pod := range pods {
+	for _, pod := range in.Pods {
 		if pod.Spec.NodeName != node.Name || pod.DeletionTimestamp != nil {
 			continue
 		}
@@ -113,25 +117,34 @@ func evict(pod *corev1.Pod, now time.Time) plan.Plan {
 }
 
 func withDisruption(pod *corev1.Pod, now time.Time) (*corev1.Pod, bool) {
-	condition := corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation,
-		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-		LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
-	}
+	condition := disruption(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now)
 	changed := pod.DeepCopy()
 	for i, old := range changed.Status.Conditions {
 		if old.Type != condition.Type {
 			continue
 		}
-		if old.Status == condition.Status {
-			if old.Reason == condition.Reason && old.Message == condition.Message {
-				return nil, false
-			}
-			condition.LastTransitionTime = old.LastTransitionTime
+		if old.Status == condition.Status && old.Reason == condition.Reason && old.Message == condition.Message {
+			return nil, false
 		}
 		changed.Status.Conditions[i] = condition
 		return changed, true
 	}
 	changed.Status.Conditions = append(changed.Status.Conditions, condition)
 	return changed, true
+}
+
+// disruption is the condition with which a pod says why it goes. Its time moves only with its status.
+//
+// Upstream: UpdatePodCondition in pkg/api/v1/pod/util.go.
+func disruption(pod *corev1.Pod, reason, message string, now time.Time) corev1.PodCondition {
+	condition := corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation,
+		Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second)),
+	}
+	for _, old := range pod.Status.Conditions {
+		if old.Type == condition.Type && old.Status == condition.Status {
+			condition.LastTransitionTime = old.LastTransitionTime
+		}
+	}
+	return condition
 }

@@ -242,7 +242,7 @@ func TestPodsLeaveTaintedNodesInTheirTime(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, tell(t, nodes.Evict(c.node, pods(), c.now))); diff != "" {
+			if diff := cmp.Diff(c.want, tell(t, nodes.Evict(nodes.Input{Node: c.node, Pods: pods(), Now: c.now}))); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
@@ -252,7 +252,7 @@ func TestPodsLeaveTaintedNodesInTheirTime(t *testing.T) {
 func TestEvictionSaysWhyOnThePodAndDeletesIt(t *testing.T) {
 	at := metav1.NewTime(start)
 	p := pod("p")
-	got := nodes.Evict(node(tainted("k", "NoExecute", &at)), []*corev1.Pod{p}, start)
+	got := nodes.Evict(nodes.Input{Node: node(tainted("k", "NoExecute", &at)), Pods: []*corev1.Pod{p}, Now: start})
 	disrupted := p.DeepCopy()
 	disrupted.Status.Conditions = append(disrupted.Status.Conditions, corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",

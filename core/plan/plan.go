@@ -86,6 +86,8 @@ type Later struct {
 	Subject Ref
 	// Kind tells apart the things one subject may wait for, such as "progress" or "available".
 	Kind string
+	// Keep leaves an earlier Later as it is: the first one counts, until it was handled.
+	Keep bool `json:",omitempty"`
 }
 
 // Notice becomes a Kubernetes Event about Regarding.

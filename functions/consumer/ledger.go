@@ -238,7 +238,7 @@ func (l *ledger) settle(ctx context.Context, function string, cursor map[string]
 // dueOps returns the operations that make the stored due rows what they shall be, and what changes
 // in memory once they are committed.
 func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.Op, map[string]*dueRow, error) {
-	want, order := wanted(function, handled, later)
+	want, order := l.wanted(function, handled, later)
 	var puts, deletes []table.Op
 	after := map[string]*dueRow{}
 	for _, id := range order {
@@ -264,8 +264,8 @@ func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.O
 }
 
 // wanted returns the rows that shall be, nil for none, by the ids of what was handled and put off, and
-// the order in which these came.
-func wanted(function string, handled, later []plan.Later) (want map[string]*dueRow, order []string) {
+// the order in which these came. The caller holds mu.
+func (l *ledger) wanted(function string, handled, later []plan.Later) (want map[string]*dueRow, order []string) {
 	want = map[string]*dueRow{}
 	set := func(id string, d *dueRow) {
 		if _, seen := want[id]; !seen {
@@ -280,6 +280,13 @@ func wanted(function string, handled, later []plan.Later) (want map[string]*dueR
 		id := subject(function, p)
 		if p.At.IsZero() {
 			set(id, nil)
+			continue
+		}
+		earlier, decided := want[id]
+		if !decided {
+			earlier = l.due[id]
+		}
+		if p.Keep && earlier != nil {
 			continue
 		}
 		set(id, &dueRow{Function: function, Later: p, key: dueKey(p.At, id)})

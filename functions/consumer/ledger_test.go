@@ -109,6 +109,28 @@ func TestALaterOfTheSameSubjectAndKindReplacesTheEarlier(t *testing.T) {
 	}
 }
 
+func TestALaterThatKeepsLeavesTheEarlierUntilItWasHandled(t *testing.T) {
+	store := memory.New()
+	l := open(store)
+	keep := func(seconds int) plan.Later {
+		p := later("quarantine", "a", seconds)
+		p.Keep = true
+		return p
+	}
+	steps := []struct{ handled, put, want []plan.Later }{
+		{put: []plan.Later{keep(5), keep(6)}, want: []plan.Later{keep(5)}},
+		{put: []plan.Later{keep(9)}, want: []plan.Later{keep(5)}},
+		{put: []plan.Later{keep(2)}, want: []plan.Later{keep(5)}},
+		{handled: []plan.Later{keep(5)}, put: []plan.Later{keep(9)}, want: []plan.Later{keep(9)}},
+	}
+	for i, step := range steps {
+		settle(t, l, step.handled, step.put)
+		if diff := cmp.Diff(step.want, due(t, open(store))); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
 func TestWhatWasHandledIsGoneUnlessItWasPutOffAgain(t *testing.T) {
 	store := memory.New()
 	l := open(store)

@@ -30,6 +30,7 @@ var writes = map[string][]request{
 	"node-controller": {
 		{"update", "", "nodes", "status"}, {"patch", "", "nodes", ""}, {"update", "", "pods", "status"}, {"delete", "", "pods", ""},
 	},
+	"pod-garbage-collector":     {{"patch", "", "pods", "status"}, {"delete", "", "pods", ""}},
 	"disruption-controller":     {{"update", "policy", "poddisruptionbudgets", "status"}, {"update", "", "pods", "status"}},
 	"resourcequota-controller":  {{"update", "", "resourcequotas", "status"}},
 	"generic-garbage-collector": {{"delete", "apps", "replicasets", ""}, {"patch", "apps", "replicasets", ""}},

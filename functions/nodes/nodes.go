@@ -1,14 +1,17 @@
-// Package nodes is the function that notices lost nodes: a change of a node, its lease or its pods
-// in; conditions, taints and evictions out. The decisions are those of core/nodes.
+// Package nodes is the function that notices lost nodes, and pods whose node can do nothing for them: a
+// change of a node, its lease or its pods in; conditions, taints, evictions and deletions out. The decisions
+// are those of core/nodes.
 package nodes
 
 import (
 	"context"
+	"slices"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/nodes"
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/functions/consumer"
@@ -19,6 +22,7 @@ const (
 	// evictController is the same user: upstream has no other for it (newTaintEvictionController of
 	// cmd/kube-controller-manager/app/core.go).
 	evictController = nodeController
+	podCollector    = "pod-garbage-collector"
 )
 
 var (
@@ -30,80 +34,115 @@ var (
 // Function returns the function.
 func Function() consumer.Function {
 	return consumer.Function{
-		Name:   "nodes",
-		Groups: []string{kubestorage.NodesGroup, kubestorage.LeasesGroup, kubestorage.PodsGroup},
+		Name: "nodes",
+		// A snapshot's nodes are not older than its pods: no pod looks bound to a node that is yet to come.
+		Groups: []string{kubestorage.PodsGroup, kubestorage.NodesGroup, kubestorage.LeasesGroup},
 		Handle: handle,
 	}
 }
 
 func handle(ctx context.Context, b *consumer.Batch) error {
-	check, err := touched(b)
+	t, err := find(b)
 	if err != nil {
 		return err
 	}
-	if len(check) == 0 {
+	if err := consumer.Each(ctx, t.unscheduled.Sorted(), func(ctx context.Context, n consumer.Named) error {
+		return collect(ctx, b, n)
+	}); err != nil {
+		return err
+	}
+	if len(t.nodes) == 0 {
 		return nil
 	}
-	byNode, err := PodsByNode(b.Snapshot, check)
+	byNode, err := PodsByNode(b.Snapshot, t.nodes)
 	if err != nil {
 		return err
 	}
-	return consumer.Each(ctx, check.Sorted(), func(ctx context.Context, n consumer.Named) error {
-		return decide(ctx, b, n.Name, byNode)
+	return consumer.Each(ctx, t.nodes.Sorted(), func(ctx context.Context, n consumer.Named) error {
+		return decide(ctx, b, n.Name, t.missing[n.Name], byNode)
 	})
 }
 
-// touched returns the nodes that the batch is about: those that changed, whose lease did, that were
-// put off, and tainted ones that a pod came to.
-func touched(b *consumer.Batch) (consumer.Set, error) {
-	set := consumer.Set{}
-	if b.Resync {
-		all, err := consumer.List[*corev1.Node](b.Snapshot, nodeResource, "")
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range all {
-			set.Add("", n.Name)
-		}
-	}
-	for _, l := range b.Due {
-		if l.Subject.Resource == plan.Nodes {
-			set.Add("", l.Subject.Name)
-		}
-	}
-	for _, ev := range b.Changes {
-		gr, namespace, name := kubestorage.ParseKey(ev.Key)
-		switch gr {
-		case nodeResource:
-			set.Add("", name)
-		case leaseResource:
-			if namespace == corev1.NamespaceNodeLease {
-				set.Add("", name)
-			}
-		case podResource:
-			pod, ok, err := consumer.Read[*corev1.Pod](b.Snapshot, ev.Entry)
-			if err != nil {
-				return nil, err
-			}
-			if ok && pod.Spec.NodeName != "" && evicts(b.Snapshot, pod.Spec.NodeName) {
-				set.Add("", pod.Spec.NodeName)
-			}
-		}
-	}
-	return set, nil
+// touched is what a batch is about.
+type touched struct {
+	// nodes that changed, whose lease did, that were put off, and those that a pod concerns.
+	nodes consumer.Set
+	// missing are the nodes whose quarantine is over.
+	missing map[string]bool
+	// unscheduled pods go away and never had a node.
+	unscheduled consumer.Set
 }
 
-func evicts(s *consumer.Snapshot, name string) bool {
-	node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", name)
-	if err != nil || !ok {
-		return false
+func find(b *consumer.Batch) (touched, error) {
+	t := touched{nodes: consumer.Set{}, missing: map[string]bool{}, unscheduled: consumer.Set{}}
+	err := b.Gather(
+		func() error { return t.everything(b.Snapshot) },
+		func(ev tablelog.Event) error {
+			switch gr, namespace, name := kubestorage.ParseKey(ev.Key); gr {
+			case nodeResource:
+				t.nodes.Add("", name)
+			case leaseResource:
+				if namespace == corev1.NamespaceNodeLease {
+					t.nodes.Add("", name)
+				}
+			case podResource:
+				pod, ok, err := consumer.Read[*corev1.Pod](b.Snapshot, ev.Entry)
+				if err != nil || !ok {
+					return err
+				}
+				return t.pod(b.Snapshot, pod)
+			}
+			return nil
+		},
+		func(l plan.Later) {
+			if l.Subject.Resource == plan.Nodes {
+				t.nodes.Add("", l.Subject.Name)
+				t.missing[l.Subject.Name] = t.missing[l.Subject.Name] || l.Kind == nodes.QuarantineKind
+			}
+		},
+	)
+	return t, err
+}
+
+func (t *touched) everything(s *consumer.Snapshot) error {
+	all, err := consumer.List[*corev1.Node](s, nodeResource, "")
+	if err != nil {
+		return err
 	}
-	for _, t := range node.Spec.Taints {
-		if t.Effect == corev1.TaintEffectNoExecute {
-			return true
+	for _, n := range all {
+		t.nodes.Add("", n.Name)
+	}
+	pods, err := consumer.List[*corev1.Pod](s, podResource, "")
+	if err != nil {
+		return err
+	}
+	for _, p := range pods {
+		if err := t.pod(s, p); err != nil {
+			return err
 		}
 	}
-	return false
+	return nil
+}
+
+// pod adds what a pod makes worth looking at: itself, or its node if that does not exist or has a taint
+// that makes pods leave.
+func (t *touched) pod(s *consumer.Snapshot, pod *corev1.Pod) error {
+	if pod.Spec.NodeName == "" {
+		if pod.DeletionTimestamp != nil {
+			t.unscheduled.Add(pod.Namespace, pod.Name)
+		}
+		return nil
+	}
+	node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", pod.Spec.NodeName)
+	if err != nil {
+		return err
+	}
+	if !ok || slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute || t.Key == corev1.TaintNodeOutOfService
+	}) {
+		t.nodes.Add("", pod.Spec.NodeName)
+	}
+	return nil
 }
 
 // PodsByNode returns the pods that are bound to each node of a set.
@@ -121,11 +160,16 @@ func PodsByNode(s *consumer.Snapshot, set consumer.Set) (map[string][]*corev1.Po
 	return out, nil
 }
 
-func decide(ctx context.Context, b *consumer.Batch, name string, byNode map[string][]*corev1.Pod) error {
-	load := func(s *consumer.Snapshot) (in nodes.Input, ok bool, err error) {
-		in = nodes.Input{Now: b.Now, Pods: byNode[name]}
-		if in.Node, ok, err = consumer.Get[*corev1.Node](s, nodeResource, "", name); err != nil || !ok {
-			return in, false, err
+// decide makes the plans for one node, which may be missing; over says that its quarantine is over.
+func decide(ctx context.Context, b *consumer.Batch, name string, over bool, byNode map[string][]*corev1.Pod) error {
+	load := func(s *consumer.Snapshot) (nodes.Input, error) {
+		in := nodes.Input{Name: name, QuarantineOver: over, Now: b.Now, Pods: byNode[name]}
+		node, found, err := consumer.Get[*corev1.Node](s, nodeResource, "", name)
+		if err != nil {
+			return in, err
+		}
+		if found {
+			in.Node = node
 		}
 		lease, found, err := consumer.Get[*coordinationv1.Lease](s, leaseResource, corev1.NamespaceNodeLease, name)
 		if found {
@@ -136,19 +180,32 @@ func decide(ctx context.Context, b *consumer.Batch, name string, byNode map[stri
 			now, err = PodsByNode(s, consumer.Set{{Name: name}: true})
 			in.Pods = now[name]
 		}
-		return in, err == nil, err
+		return in, err
 	}
-	as := func(who string, decide func(nodes.Input) plan.Plan) error {
-		return consumer.Refused(b.Decide(ctx, who, func(s *consumer.Snapshot) (plan.Plan, error) {
-			in, ok, err := load(s)
-			if err != nil || !ok {
+	for _, step := range []struct {
+		who    string
+		decide func(nodes.Input) plan.Plan
+	}{{nodeController, nodes.Check}, {evictController, nodes.Evict}, {podCollector, nodes.Collect}} {
+		if err := consumer.Refused(b.Decide(ctx, step.who, func(s *consumer.Snapshot) (plan.Plan, error) {
+			in, err := load(s)
+			if err != nil {
 				return plan.Plan{}, err
 			}
-			return decide(in), nil
-		}))
+			return step.decide(in), nil
+		})); err != nil {
+			return err
+		}
 	}
-	if err := as(nodeController, nodes.Check); err != nil {
-		return err
-	}
-	return as(evictController, func(in nodes.Input) plan.Plan { return nodes.Evict(in.Node, in.Pods, in.Now) })
+	return nil
+}
+
+// collect makes the plan for one pod without a node.
+func collect(ctx context.Context, b *consumer.Batch, n consumer.Named) error {
+	return consumer.Refused(b.Decide(ctx, podCollector, func(s *consumer.Snapshot) (plan.Plan, error) {
+		pod, ok, err := consumer.Get[*corev1.Pod](s, podResource, n.Namespace, n.Name)
+		if err != nil || !ok {
+			return plan.Plan{}, err
+		}
+		return nodes.CollectUnscheduled(pod), nil
+	}))
 }
