@@ -50,47 +50,65 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 	if left := state.Get(key); current == nil && left != nil && ScopeFrom(ctx) == nil {
 		return false, s.removeExpired(ctx, left)
 	}
-	existing, before, err := s.existing(current)
+	desired, err := s.desired(key, current, a)
 	if err != nil {
 		return false, err
+	}
+	if desired.unchanged {
+		return true, s.read(current, destination)
+	}
+	change := tablelog.Change{Key: key, Expect: expected(state, key), Owners: desired.owners}
+	if change.Value, err = s.stored(ctx, key, desired.data); err != nil {
+		return false, err
+	}
+	if desired.ttl != nil {
+		change.Expires = expiry(*desired.ttl)
+	} else if current != nil {
+		change.Expires = current.Expires
+	}
+	e, err := s.commit(ctx, state, change)
+	if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, s.written(e, desired.data, destination)
+}
+
+// desiredObject is what an update makes of an object.
+type desiredObject struct {
+	// data is the plain value; unchanged if it is stored already and need not be written again.
+	data      []byte
+	unchanged bool
+	owners    []string
+	// ttl is a new time to live in seconds, nil to keep the old one.
+	ttl *uint64
+}
+
+// desired lets an update alter the object of an entry, an empty one for no entry.
+func (s *Storage) desired(key string, current *tablelog.Entry, a updateAttempt) (desiredObject, error) {
+	existing, before, err := s.existing(current)
+	if err != nil {
+		return desiredObject{}, err
 	}
 	meta := storage.ResponseMeta{}
 	if current != nil {
 		meta.ResourceVersion = current.Rev
 	}
 	if err := a.preconditions.Check(conflictKey(key), existing); err != nil {
-		return false, err
+		return desiredObject{}, err
 	}
-	desired, ttl, err := a.update(existing, meta)
+	obj, ttl, err := a.update(existing, meta)
 	if err != nil {
-		return false, err
+		return desiredObject{}, err
 	}
-	change := tablelog.Change{Key: key, Expect: expected(state, key)}
-	data, owners, err := s.encode(desired)
+	data, owners, err := s.encode(obj)
 	if err != nil {
-		return false, err
+		return desiredObject{}, err
 	}
-	if before != nil && bytes.Equal(data, before) {
-		return true, s.read(current, destination)
-	}
-	change.Owners = owners
-	if change.Value, err = s.stored(ctx, key, data); err != nil {
-		return false, err
-	}
-	if ttl != nil {
-		change.Expires = expiry(*ttl)
-	} else if current != nil {
-		change.Expires = current.Expires
-	}
-	e, err := s.commit(ctx, state, change)
-	var conflict *tablelog.ConflictError
-	if errors.As(err, &conflict) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, s.written(e, data, destination)
+	unchanged := before != nil && bytes.Equal(data, before)
+	return desiredObject{data: data, unchanged: unchanged, owners: owners, ttl: ttl}, nil
 }
 
 // existing returns a copy of an entry's object that may be altered, an empty object for no entry,

@@ -39,31 +39,38 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 	}
 	state, err := s.Log.Current(ctx)
 	if ctx.Err() != nil {
-		return ended(), nil
+		return ended(), nil //nolint:nilerr // upstream ends the watch of a request that is over, and does not fail it
 	}
 	if err != nil {
 		return nil, err
 	}
 	w := &watcher{storage: s, key: key, opts: opts, since: since, result: make(chan watch.Event, watchBuffer)}
 	sendInitial := opts.SendInitialEvents != nil && *opts.SendInitialEvents
-	if sendInitial && since > state.Rev {
-		return nil, storage.NewTooLargeResourceVersionError(since, state.Rev, 1)
+	if err := w.begin(state, sendInitial); err != nil {
+		return nil, err
 	}
-	if sendInitial || opts.SendInitialEvents == nil && since == 0 {
-		w.initial = state
-	}
-	start := since
-	if w.initial != nil || since == 0 || since > state.Rev {
-		start = state.Rev
-	}
-	if w.sub, err = s.Log.Subscribe(ctx, key, start); err != nil {
+	if w.sub, err = s.Log.Subscribe(ctx, key, w.bookmarked); err != nil {
 		return expiredWatch(err)
 	}
-	w.bookmarked = start
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	go w.run(sendInitial && opts.Predicate.AllowWatchBookmarks)
 	utilflowcontrol.WatchInitialized(ctx)
 	return w, nil
+}
+
+// begin chooses whether a watch sends the current state first, and the revision from which it goes on.
+func (w *watcher) begin(state *tablelog.State, sendInitial bool) error {
+	if sendInitial && w.since > state.Rev {
+		return storage.NewTooLargeResourceVersionError(w.since, state.Rev, 1)
+	}
+	if sendInitial || w.opts.SendInitialEvents == nil && w.since == 0 {
+		w.initial = state
+	}
+	w.bookmarked = w.since
+	if w.initial != nil || w.since == 0 || w.since > state.Rev {
+		w.bookmarked = state.Rev
+	}
+	return nil
 }
 
 // expiredWatch answers a watch from a compacted revision as upstream does: with a stream that holds
