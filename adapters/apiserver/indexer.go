@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -156,11 +158,8 @@ func (x *indexer) ByIndex(name, value string) ([]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range values {
-			if v == value {
-				out = append(out, obj)
-				break
-			}
+		if slices.Contains(values, value) {
+			out = append(out, obj)
 		}
 	}
 	return out, nil
@@ -208,9 +207,7 @@ func (x *indexer) GetIndexers() cache.Indexers {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	out := cache.Indexers{}
-	for name, fn := range x.indexers {
-		out[name] = fn
-	}
+	maps.Copy(out, x.indexers)
 	return out
 }
 
@@ -218,9 +215,7 @@ func (x *indexer) GetIndexers() cache.Indexers {
 func (x *indexer) AddIndexers(more cache.Indexers) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for name, fn := range more {
-		x.indexers[name] = fn
-	}
+	maps.Copy(x.indexers, more)
 	return nil
 }
 

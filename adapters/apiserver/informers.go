@@ -36,7 +36,7 @@ type informers struct {
 func newInformers(client kubernetes.Interface, logs kubestorage.Logs, decoder kubestorage.Decoder) *informers {
 	i := &informers{logs: logs, decoder: decoder, factory: clientinformers.NewSharedInformerFactory(client, 0)}
 	for gvk, t := range clientscheme.Scheme.AllKnownTypes() {
-		obj, ok := reflect.New(t).Interface().(runtime.Object)
+		obj, ok := reflect.TypeAssert[runtime.Object](reflect.New(t))
 		if _, isObject := obj.(metav1.Object); !ok || !isObject || gvk.Version == runtime.APIVersionInternal {
 			continue
 		}

@@ -44,8 +44,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 		}
 		change := tablelog.Change{Key: key, Expect: expected(state, key), Value: value, Owners: owners, Expires: expiry(ttl)}
 		e, err := s.commit(ctx, state, change)
-		var conflict *tablelog.ConflictError
-		if errors.As(err, &conflict) {
+		if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
 			continue
 		}
 		if err != nil || out == nil {
@@ -59,8 +58,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 // see one go and the other come.
 func (s *Storage) removeExpired(ctx context.Context, e *tablelog.Entry) error {
 	_, _, err := s.Log.Commit(ctx, []tablelog.Change{{Key: e.Key, Expect: e.Rev, Delete: true}}, nil)
-	var conflict *tablelog.ConflictError
-	if errors.As(err, &conflict) {
+	if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
 		return nil // it is gone, or lives again
 	}
 	return err

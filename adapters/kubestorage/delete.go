@@ -69,8 +69,7 @@ func (s *Storage) tryDelete(ctx context.Context, key string, out runtime.Object,
 	}
 	change := tablelog.Change{Key: key, Expect: expected(state, key), Delete: true}
 	rev, err := s.commitDelete(ctx, state, change)
-	var conflict *tablelog.ConflictError
-	if errors.As(err, &conflict) {
+	if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
 		return false, nil
 	}
 	if err != nil {

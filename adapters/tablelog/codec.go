@@ -64,7 +64,7 @@ func (r record) encode() []byte {
 	for _, o := range r.owners {
 		b = appendString(b, o)
 	}
-	b = binary.AppendUvarint(b, uint64(r.parts))
+	b = binary.AppendUvarint(b, uint64(r.parts)) //nolint:gosec // a count
 	return append(b, r.value...)
 }
 

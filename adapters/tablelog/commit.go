@@ -171,8 +171,7 @@ func (l *Log) round(ctx context.Context) {
 		if err = l.transact(ctx, s, taken); err == nil {
 			return
 		}
-		var conflict *table.ConflictError
-		if !errors.As(err, &conflict) {
+		if _, ok := errors.AsType[*table.ConflictError](err); !ok {
 			break
 		}
 		pause(ctx, attempt)

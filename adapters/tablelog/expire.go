@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// DeleteExpired deletes entries whose time was over at now, the earliest first and max at most, and
+// DeleteExpired deletes entries whose time was over at now, the earliest first and limit at most, and
 // returns how many, and when to come again: the time at which the next entry expires, zero if none
-// will. That time is past when max left some over.
-func (l *Log) DeleteExpired(ctx context.Context, now time.Time, max int) (deleted int, next time.Time, err error) {
+// will. That time is past when the limit left some over.
+func (l *Log) DeleteExpired(ctx context.Context, now time.Time, limit int) (deleted int, next time.Time, err error) {
 	for range maxAttempts {
 		s, err := l.Current(ctx)
 		if err != nil {
 			return deleted, time.Time{}, err
 		}
-		changes, next := s.expired(now, max-deleted)
+		changes, next := s.expired(now, limit-deleted)
 		if len(changes) == 0 {
 			return deleted, next, nil
 		}
@@ -42,11 +42,11 @@ func (l *Log) deleteAll(ctx context.Context, changes []Change) (int, error) {
 	return deleted, nil
 }
 
-// expired returns the deletions of at most max entries whose time is over, and when the first of
+// expired returns the deletions of at most limit entries whose time is over, and when the first of
 // the others expires.
-func (s *State) expired(now time.Time, max int) (changes []Change, next time.Time) {
+func (s *State) expired(now time.Time, limit int) (changes []Change, next time.Time) {
 	s.expiring.Ascend(func(e *Entry) bool {
-		if !e.Expired(now) || len(changes) >= max {
+		if !e.Expired(now) || len(changes) >= limit {
 			next = time.Unix(e.Expires, 0)
 			return false
 		}

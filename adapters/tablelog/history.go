@@ -3,6 +3,7 @@ package tablelog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -126,11 +127,11 @@ func (l *Log) At(ctx context.Context, rev uint64) (*State, error) {
 		return nil, err
 	}
 	past := s.clone()
-	for i := len(events) - 1; i >= 0; i-- {
-		if prev := events[i].Prev; prev != nil {
+	for _, ev := range slices.Backward(events) {
+		if prev := ev.Prev; prev != nil {
 			past.set(prev)
 		} else {
-			past.remove(events[i].Key)
+			past.remove(ev.Key)
 		}
 	}
 	past.Rev = rev

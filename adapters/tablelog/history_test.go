@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sort"
 	"sync"
 	"testing"
@@ -28,20 +29,16 @@ func (m *model) rev() uint64 { return uint64(len(m.states)) }
 
 func (m *model) apply(key, value string) {
 	next := map[string]string{}
-	for k, v := range m.states[len(m.states)-1] {
-		next[k] = v
-	}
+	maps.Copy(next, m.states[len(m.states)-1])
 	before, had := next[key]
+	next[key] = value
 	kind := Created
-	switch {
-	case value == "":
+	if had {
+		kind = Updated
+	}
+	if value == "" {
 		kind = Deleted
 		delete(next, key)
-	default:
-		if had {
-			kind = Updated
-		}
-		next[key] = value
 	}
 	m.states = append(m.states, next)
 	m.events = append(m.events, fmt.Sprintf("%d %s %s %q after %q", m.rev(), kind, key, value, before))

@@ -73,8 +73,7 @@ func increment(ctx context.Context, l *Log, key string) (int, error) {
 			expect = e.Rev
 		}
 		_, _, err = l.Commit(ctx, []Change{{Key: key, Expect: expect, Value: []byte(fmt.Sprint(n + 1))}}, nil)
-		var conflict *ConflictError
-		if !errors.As(err, &conflict) {
+		if _, ok := errors.AsType[*ConflictError](err); !ok {
 			return attempt, err
 		}
 	}
@@ -371,7 +370,7 @@ func TestPlansOnOneReadSetAreAdmittedOneByOne(t *testing.T) {
 }
 
 func noise(seed uint64, n int) string {
-	rng := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // noise
+	rng := rand.New(rand.NewPCG(seed, 2))
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(rng.Uint32())
@@ -438,7 +437,7 @@ func TestAStateLoadedWhileOthersWriteIsExact(t *testing.T) {
 	for i := range 40 {
 		must(t, writer, fmt.Sprintf("k%02d", i), "0")
 	}
-	rng := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // a test
+	rng := rand.New(rand.NewPCG(1, 1))
 	for round := range 100 {
 		n := 0
 		load := New(between{store, func() {

@@ -35,7 +35,7 @@ func (l *Log) since(ctx context.Context, rev uint64) ([]record, error) {
 		return nil, err
 	}
 	for i, r := range records {
-		want := rev + 1 + uint64(i) //nolint:gosec // an index
+		want := rev + 1 + uint64(i)
 		if r.rev == want {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,9 +125,9 @@ func newest(t *testing.T, dir, pattern string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := len(paths) - 1; i >= 0; i-- {
-		if info, err := os.Stat(paths[i]); err == nil && info.Size() > 0 {
-			return paths[i]
+	for _, path := range slices.Backward(paths) {
+		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+			return path
 		}
 	}
 	t.Fatalf("no file %s in %s", pattern, dir)

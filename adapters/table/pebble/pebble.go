@@ -149,11 +149,11 @@ var fileNumber = regexp.MustCompile(`file (\d{6})\b`)
 
 // detail returns what Pebble's error says only when asked for it: the file and the place in it.
 func detail(err error) string {
-	var d interface {
+	type detailed interface {
 		error
 		ErrorDetail() string
 	}
-	if errors.As(err, &d) && d.ErrorDetail() != "" {
+	if d, ok := errors.AsType[detailed](err); ok && d.ErrorDetail() != "" {
 		return " (" + d.ErrorDetail() + ")"
 	}
 	return ""
