@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,12 +17,7 @@ var owned = []corev1.PodConditionType{
 }
 
 func isOwned(kind corev1.PodConditionType) bool {
-	for _, o := range owned {
-		if o == kind {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(owned, kind)
 }
 
 // conditions are the pod's conditions for a status that is otherwise complete.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 )
 
 const (
@@ -103,7 +102,7 @@ func (f *frame) start(c *corev1.Container, restartCount int32, last *corev1.Cont
 		Name: c.Name, Image: image.String(), ImageID: image.id(), RestartCount: restartCount,
 		ContainerID: "containerd://" + digest(string(f.pod.UID), c.Name, strconv.Itoa(int(restartCount))),
 		State:       corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(f.now)}},
-		Started:     ptr.To(true), Ready: true,
+		Started:     new(true), Ready: true,
 	})
 	status.LastTerminationState.Terminated = last
 	return status
@@ -111,7 +110,7 @@ func (f *frame) start(c *corev1.Container, restartCount int32, last *corev1.Cont
 
 // runOn lets a running container exit when its time is over.
 func (f *frame) runOn(c *corev1.Container, status corev1.ContainerStatus) corev1.ContainerStatus {
-	status.Started, status.Ready = ptr.To(true), true
+	status.Started, status.Ready = new(true), true
 	if f.pod.Spec.RestartPolicy != corev1.RestartPolicyNever && f.pod.Spec.RestartPolicy != corev1.RestartPolicyOnFailure {
 		return status
 	}
@@ -150,7 +149,7 @@ func (f *frame) afterExit(c *corev1.Container, status corev1.ContainerStatus, la
 			delay, c.Name, f.pod.Name, f.pod.Namespace, f.pod.UID),
 	}}
 	status.LastTerminationState.Terminated = last
-	status.Started, status.Ready = ptr.To(false), false
+	status.Started, status.Ready = new(false), false
 	return status
 }
 
@@ -170,7 +169,7 @@ func backOff(restartCount int32) time.Duration {
 // stop turns a running container into one that exited.
 func (f *frame) stop(status *corev1.ContainerStatus, code int32, at time.Time) {
 	status.State = corev1.ContainerState{Terminated: f.exited(status, code, at)}
-	status.Started, status.Ready = ptr.To(false), false
+	status.Started, status.Ready = new(false), false
 }
 
 func (f *frame) exited(status *corev1.ContainerStatus, code int32, at time.Time) *corev1.ContainerStateTerminated {
@@ -226,7 +225,7 @@ func latest(a, b time.Time) time.Time {
 // waiting is a container that has not started, or not again.
 func (f *frame) waiting(c *corev1.Container, old *corev1.ContainerStatus, reason, message string) corev1.ContainerStatus {
 	status := corev1.ContainerStatus{
-		Name: c.Name, Image: c.Image, Started: ptr.To(false), VolumeMounts: mountsOf(c),
+		Name: c.Name, Image: c.Image, Started: new(false), VolumeMounts: mountsOf(c),
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
 	}
 	if old != nil {
@@ -253,7 +252,7 @@ func mountsOf(c *corev1.Container) []corev1.VolumeMountStatus {
 		m := &c.VolumeMounts[i]
 		status := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
 		if m.ReadOnly {
-			status.RecursiveReadOnly = ptr.To(corev1.RecursiveReadOnlyDisabled)
+			status.RecursiveReadOnly = new(corev1.RecursiveReadOnlyDisabled)
 		}
 		mounts = append(mounts, status)
 	}

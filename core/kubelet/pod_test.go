@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/zeroplane/zeroplane/core/kubelet"
@@ -18,8 +17,8 @@ import (
 
 var start = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 
-func node(name string, index int) *corev1.Node {
-	return kubelet.NewNode(name, index, kubelet.NodeOptions{Now: start})
+func node(name string) *corev1.Node {
+	return kubelet.NewNode(name, 0, kubelet.NodeOptions{Now: start})
 }
 
 func pod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -62,10 +61,12 @@ func apply(p *corev1.Pod, decided plan.Plan) *corev1.Pod {
 			p = write.Object.(*corev1.Pod)
 		case plan.Delete:
 			p = p.DeepCopy()
-			p.DeletionGracePeriodSeconds = ptr.To(int64(0))
+			p.DeletionGracePeriodSeconds = new(int64(0))
 			if len(p.Finalizers) == 0 {
 				return nil
 			}
+		default:
+			panic("a kubelet does not " + string(write.Verb) + " pods")
 		}
 	}
 	return p
@@ -76,7 +77,7 @@ func life(p *corev1.Pod, limit int) []string {
 	var told []string
 	now := start
 	for range limit {
-		decided := kubelet.Pods(node("a", 0), []*corev1.Pod{p}, now)
+		decided := kubelet.Pods(node("a"), []*corev1.Pod{p}, now)
 		p = apply(p, decided)
 		told = append(told, fmt.Sprintf("%3.0fs %s", now.Sub(start).Seconds(), summary(p)))
 		if len(decided.Later) == 0 || p == nil {
@@ -133,7 +134,7 @@ func TestPodsLiveAsAKubeletLetsThem(t *testing.T) {
 			for i, image := range images {
 				c := corev1.Container{Name: fmt.Sprintf("init%d", i), Image: image}
 				if image == "sidecar" {
-					c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+					c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 				}
 				p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 			}
@@ -142,7 +143,7 @@ func TestPodsLiveAsAKubeletLetsThem(t *testing.T) {
 	deleted := func(grace int64) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
 			p.DeletionTimestamp = &metav1.Time{Time: start.Add(time.Duration(grace) * time.Second)}
-			p.DeletionGracePeriodSeconds = ptr.To(grace)
+			p.DeletionGracePeriodSeconds = new(grace)
 		}
 	}
 	cases := map[string]struct {
@@ -185,7 +186,7 @@ func TestPodsLiveAsAKubeletLetsThem(t *testing.T) {
 		"readiness gates hold it back": {pod("p", func(p *corev1.Pod) {
 			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/lb"}}
 		}), []string{"  0s Running main=running ready=False(ReadinessGatesNotReady)"}},
-		"its deadline passes": {pod("p", func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = ptr.To(int64(5)) }), []string{
+		"its deadline passes": {pod("p", func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = new(int64(5)) }), []string{
 			"  0s Running main=running ready=True",
 			"  5s Failed(DeadlineExceeded) main=Error(137) ready=False(PodFailed)",
 		}},
@@ -208,7 +209,7 @@ func TestPodsLiveAsAKubeletLetsThem(t *testing.T) {
 
 func TestARunningPodHasTheStatusThatAKubeletWrites(t *testing.T) {
 	p := pod("p")
-	got := kubelet.Pods(node("a", 0), []*corev1.Pod{p}, start.Add(300*time.Millisecond))
+	got := kubelet.Pods(node("a"), []*corev1.Pod{p}, start.Add(300*time.Millisecond))
 	at := metav1.NewTime(start)
 	condition := func(kind corev1.PodConditionType) corev1.PodCondition {
 		return corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, ObservedGeneration: 1, LastTransitionTime: at}
@@ -223,7 +224,7 @@ func TestARunningPodHasTheStatusThatAKubeletWrites(t *testing.T) {
 			condition(corev1.ContainersReady), condition(corev1.PodScheduled),
 		},
 		ContainerStatuses: []corev1.ContainerStatus{{
-			Name: "main", Image: "docker.io/library/nginx:1.27", Ready: true, Started: ptr.To(true),
+			Name: "main", Image: "docker.io/library/nginx:1.27", Ready: true, Started: new(true),
 			ImageID:     "docker.io/library/nginx@sha256:" + got.Writes[0].Object.(*corev1.Pod).Status.ContainerStatuses[0].ImageID[len("docker.io/library/nginx@sha256:"):],
 			ContainerID: got.Writes[0].Object.(*corev1.Pod).Status.ContainerStatuses[0].ContainerID,
 			Resources:   &corev1.ResourceRequirements{},
@@ -240,38 +241,38 @@ func TestARunningPodHasTheStatusThatAKubeletWrites(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
-	again := kubelet.Pods(node("a", 0), []*corev1.Pod{running}, start.Add(time.Hour))
+	again := kubelet.Pods(node("a"), []*corev1.Pod{running}, start.Add(time.Hour))
 	if !again.Empty() {
 		t.Errorf("an up-to-date pod gives a plan: %+v", again)
 	}
 }
 
 func TestAPodThatAFinalizerKeepsShowsHowItEnded(t *testing.T) {
-	p := apply(pod("p"), kubelet.Pods(node("a", 0), []*corev1.Pod{pod("p", policy(corev1.RestartPolicyNever), annotated(kubelet.RunSeconds, "60"))}, start))
+	p := apply(pod("p"), kubelet.Pods(node("a"), []*corev1.Pod{pod("p", policy(corev1.RestartPolicyNever), annotated(kubelet.RunSeconds, "60"))}, start))
 	p.Finalizers = []string{"batch.kubernetes.io/job-tracking"}
-	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: start.Add(30 * time.Second)}, ptr.To(int64(30))
-	p = apply(p, kubelet.Pods(node("a", 0), []*corev1.Pod{p}, start.Add(time.Second)))
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: start.Add(30 * time.Second)}, new(int64(30))
+	p = apply(p, kubelet.Pods(node("a"), []*corev1.Pod{p}, start.Add(time.Second)))
 	if got, want := summary(p), "Failed main=Error(143) ready=False(PodFailed)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if again := kubelet.Pods(node("a", 0), []*corev1.Pod{p}, start.Add(time.Minute)); !again.Empty() {
+	if again := kubelet.Pods(node("a"), []*corev1.Pod{p}, start.Add(time.Minute)); !again.Empty() {
 		t.Errorf("the kubelet does not leave it to the finalizer: %+v", again)
 	}
 }
 
 func TestAnImageChangedInPlaceRestartsTheContainer(t *testing.T) {
-	p := apply(pod("p"), kubelet.Pods(node("a", 0), []*corev1.Pod{pod("p")}, start))
+	p := apply(pod("p"), kubelet.Pods(node("a"), []*corev1.Pod{pod("p")}, start))
 	p.Spec.Containers[0].Image = "nginx:1.28"
-	p = apply(p, kubelet.Pods(node("a", 0), []*corev1.Pod{p}, start.Add(time.Minute)))
+	p = apply(p, kubelet.Pods(node("a"), []*corev1.Pod{p}, start.Add(time.Minute)))
 	if got, want := summary(p), "Running main=runningx1 ready=True"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestAStoppedOrForeignNodeDoesNothing(t *testing.T) {
-	stopped := node("a", 0)
+	stopped := node("a")
 	stopped.Annotations[kubelet.StoppedAt] = start.Format(time.RFC3339)
-	foreign := node("a", 0)
+	foreign := node("a")
 	delete(foreign.Annotations, kubelet.Simulated)
 	for name, n := range map[string]*corev1.Node{"stopped": stopped, "foreign": foreign, "absent": nil} {
 		if got := kubelet.Pod(kubelet.PodInput{Pod: pod("p"), Node: n, Now: start}); !got.Empty() {
@@ -287,7 +288,7 @@ func TestAStoppedOrForeignNodeDoesNothing(t *testing.T) {
 }
 
 func TestANodeThatIsStartedAgainBecomesReady(t *testing.T) {
-	n := node("a", 0)
+	n := node("a")
 	if got := kubelet.Node(n, start.Add(time.Hour)); !got.Empty() {
 		t.Errorf("a healthy node is written: %+v", got)
 	}
@@ -295,7 +296,7 @@ func TestANodeThatIsStartedAgainBecomesReady(t *testing.T) {
 		n.Status.Conditions[i].Status = corev1.ConditionUnknown
 	}
 	got := kubelet.Node(n, start.Add(time.Hour))
-	if diff := cmp.Diff(node("b", 0).Status.Conditions[3].Message, got.Writes[0].Object.(*corev1.Node).Status.Conditions[3].Message); diff != "" {
+	if diff := cmp.Diff(node("b").Status.Conditions[3].Message, got.Writes[0].Object.(*corev1.Node).Status.Conditions[3].Message); diff != "" {
 		t.Error(diff)
 	}
 	if at := got.Writes[0].Object.(*corev1.Node).Status.Conditions[3].LastTransitionTime; !at.Time.Equal(start.Add(time.Hour)) {
@@ -342,7 +343,7 @@ func TestNoTwoPodsOfANodeShareAnAddress(t *testing.T) {
 			for _, p := range pods {
 				all = append(all, p)
 			}
-			decided := kubelet.Pods(node("a", 0), all, now)
+			decided := kubelet.Pods(node("a"), all, now)
 			for _, write := range decided.Writes {
 				pods[write.Name] = write.Object.(*corev1.Pod)
 			}
@@ -357,7 +358,7 @@ func TestNoTwoPodsOfANodeShareAnAddress(t *testing.T) {
 					seen[p.Status.PodIP] = p.Name
 				}
 			}
-			if again := kubelet.Pods(node("a", 0), all, now); len(again.Writes) > 0 {
+			if again := kubelet.Pods(node("a"), all, now); len(again.Writes) > 0 {
 				t.Fatalf("the same moment asks for more: %+v", again.Writes)
 			}
 		}

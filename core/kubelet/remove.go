@@ -35,7 +35,7 @@ func (f *frame) remove() plan.Plan {
 	}
 	f.plan.Writes = append(f.plan.Writes, plan.Write{
 		Verb: plan.Delete, Resource: plan.Pods, Namespace: f.pod.Namespace, Name: f.pod.Name,
-		UID: f.pod.UID, GracePeriodSeconds: ptr.To(int64(0)), Reason: "the pod's containers stopped",
+		UID: f.pod.UID, GracePeriodSeconds: new(int64(0)), Reason: "the pod's containers stopped",
 	})
 	return f.plan
 }

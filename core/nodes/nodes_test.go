@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/zeroplane/zeroplane/core/kubelet"
@@ -118,6 +117,9 @@ func tell(t *testing.T, p plan.Plan) told {
 			}
 		case plan.Delete:
 			out.Deleted = append(out.Deleted, write.Name)
+		case plan.UpdateStatus: // told above
+		default:
+			t.Fatalf("%s of %q is not told", write.Verb, write.Name)
 		}
 	}
 	for _, n := range p.Notices {
@@ -214,9 +216,9 @@ func TestPodsLeaveTaintedNodesInTheirTime(t *testing.T) {
 	pods := func() []*corev1.Pod {
 		return []*corev1.Pod{
 			pod("never"), pod("always", tolerating("", nil)),
-			pod("long", tolerating("node.kubernetes.io/unreachable", ptr.To(int64(300)))),
-			pod("short", tolerating("node.kubernetes.io/unreachable", ptr.To(int64(30)))),
-			bound(pod("late", tolerating("node.kubernetes.io/unreachable", ptr.To(int64(30)))), after(20)),
+			pod("long", tolerating("node.kubernetes.io/unreachable", new(int64(300)))),
+			pod("short", tolerating("node.kubernetes.io/unreachable", new(int64(30)))),
+			bound(pod("late", tolerating("node.kubernetes.io/unreachable", new(int64(30)))), after(20)),
 		}
 	}
 	marking := func(names ...string) []string {

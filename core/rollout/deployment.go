@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -145,12 +146,7 @@ func (r *deploymentDecision) change(rs *appsv1.ReplicaSet) {
 }
 
 func (r *deploymentDecision) changes(rs *appsv1.ReplicaSet) bool {
-	for _, changed := range r.changed {
-		if changed == rs {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.changed, rs)
 }
 
 func (r *deploymentDecision) readSet() {

@@ -29,7 +29,7 @@ func setOf(d *appsv1.Deployment) *appsv1.ReplicaSet {
 
 // settled is a Deployment with its set, both at rest.
 func settled() (*appsv1.Deployment, *appsv1.ReplicaSet) {
-	d := served(newDeployment("web", 3, "v1"))
+	d := served(newDeployment("web", 3))
 	rs := setOf(d)
 	p := Deployment(DeploymentSnapshot{Deployment: d, ReplicaSets: []*appsv1.ReplicaSet{rs}, Now: epoch.Add(-time.Hour)})
 	return p.Writes[0].Object.(*appsv1.Deployment), rs
@@ -142,7 +142,7 @@ func TestDeploymentPlans(t *testing.T) {
 }
 
 func TestFirstPlanCreatesTheReplicaSet(t *testing.T) {
-	d := served(newDeployment("web", 3, "v1"))
+	d := served(newDeployment("web", 3))
 	d.Annotations = map[string]string{"kubernetes.io/change-cause": "first", corev1.LastAppliedConfigAnnotation: "{}"}
 	p := Deployment(DeploymentSnapshot{Deployment: d, Now: epoch})
 
@@ -191,7 +191,7 @@ func TestFirstPlanCreatesTheReplicaSet(t *testing.T) {
 }
 
 func TestRefusedReplicaSetIsReportedOnce(t *testing.T) {
-	d := served(newDeployment("web", 3, "v1"))
+	d := served(newDeployment("web", 3))
 	first := NewReplicaSetRefused(DeploymentSnapshot{Deployment: d, Now: epoch}, "quota")
 	if len(first.Writes) != 1 {
 		t.Fatalf("want one write, got %+v", first.Writes)

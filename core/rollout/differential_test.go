@@ -115,7 +115,7 @@ func drawReplicaSets(t *rapid.T) []*appsv1.ReplicaSet {
 }
 
 func drawAnyDeployment(t *rapid.T) *appsv1.Deployment {
-	d := newDeployment("web", rapid.Int32Range(0, 12).Draw(t, "replicas"), "v1")
+	d := newDeployment("web", rapid.Int32Range(0, 12).Draw(t, "replicas"))
 	d.Annotations = drawAnnotations(t)
 	d.Spec.Template = drawTemplate(t)
 	d.Generation = rapid.Int64Range(1, 3).Draw(t, "generation")

@@ -35,7 +35,7 @@ func resolveFenceposts(surgeField, unavailableField *intstr.IntOrString, desired
 		// Rounding made both 0. Surge might not work for want of quota, so unavailability gives way.
 		u = 1
 	}
-	return int32(s), int32(u), nil
+	return int32(s), int32(u), nil //nolint:gosec // upstream's arithmetic
 }
 
 // maxUnavailable is how many of the desired replicas a rolling update may leave unavailable:
@@ -73,7 +73,7 @@ func newReplicas(d *appsv1.Deployment, all []*appsv1.ReplicaSet, newSet *appsv1.
 		if err != nil {
 			return 0, fmt.Errorf("resolving maxSurge: %w", err)
 		}
-		current, limit := sizes(all), desiredOf(d)+int32(surge)
+		current, limit := sizes(all), desiredOf(d)+int32(surge) //nolint:gosec // upstream's arithmetic
 		if current >= limit {
 			return sizeOf(newSet), nil
 		}

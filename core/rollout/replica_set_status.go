@@ -21,7 +21,7 @@ const (
 // creates lie in another log, and call again when they are there.
 func (r *replicaSetDecision) calculateStatus(failure string) appsv1.ReplicaSetStatus {
 	status := r.set.Status
-	status.Replicas = int32(len(r.claim.pods))
+	status.Replicas = int32(len(r.claim.pods)) //nolint:gosec // a number of pods
 	status.FullyLabeledReplicas, status.ReadyReplicas, status.AvailableReplicas = 0, 0, 0
 	template := labels.Set(r.set.Spec.Template.Labels).AsSelectorPreValidated()
 	for _, pod := range r.claim.pods {

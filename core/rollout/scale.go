@@ -71,7 +71,8 @@ func isSaturated(d *appsv1.Deployment, rs *appsv1.ReplicaSet) bool {
 	if err != nil {
 		return false
 	}
-	return sizeOf(rs) == desiredOf(d) && int32(desired) == desiredOf(d) && rs.Status.AvailableReplicas == desiredOf(d)
+	written := int32(desired) //nolint:gosec // upstream's arithmetic
+	return sizeOf(rs) == desiredOf(d) && written == desiredOf(d) && rs.Status.AvailableReplicas == desiredOf(d)
 }
 
 type sizedSet struct {

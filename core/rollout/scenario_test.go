@@ -28,7 +28,7 @@ import (
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		w := newWorld()
-		datadriven.RunTest(t, path, func(t *testing.T, data *datadriven.TestData) string {
+		datadriven.RunTest(t, path, func(_ *testing.T, data *datadriven.TestData) string {
 			w.events, w.writes = nil, 0
 			if err := run(w, data); err != nil {
 				return "error: " + err.Error() + "\n"
@@ -52,7 +52,7 @@ func lines(all []string) string {
 func run(w *world, data *datadriven.TestData) error {
 	switch data.Cmd {
 	case "deploy":
-		d := newDeployment(data.CmdArgs[0].Key, 3, "v1")
+		d := newDeployment(data.CmdArgs[0].Key, 3)
 		if err := configure(d, data.CmdArgs[1:]); err != nil {
 			return err
 		}

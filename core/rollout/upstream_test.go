@@ -45,7 +45,7 @@ func TestControllersOfKubernetesComeToTheSameRest(t *testing.T) {
 		"rollback=0", "rollback=99", "min-ready=1", "min-ready=0 replicas=0", "replicas=4", "strategy=Recreate image=v5", "deadline=2147483647 image=v6", "replicas=1",
 	} {
 		change := func(d *appsv1.Deployment) {
-			for _, field := range strings.Fields(edit) {
+			for field := range strings.FieldsSeq(edit) {
 				key, value, _ := strings.Cut(field, "=")
 				if err := configureOne(d, key, value); err != nil {
 					t.Fatal(err)
@@ -54,7 +54,7 @@ func TestControllersOfKubernetesComeToTheSameRest(t *testing.T) {
 		}
 		upstream.edit(change)
 		if ours.deployments["web"] == nil {
-			d := newDeployment("web", 3, "v1")
+			d := newDeployment("web", 3)
 			change(d)
 			ours.putDeployment(d)
 		} else {
@@ -221,7 +221,7 @@ func (u *upstream) edit(change func(*appsv1.Deployment)) {
 	for {
 		d, err := client.Get(u.t.Context(), "web", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			d = newDeployment("web", 3, "v1")
+			d = newDeployment("web", 3)
 			change(d)
 			_, err = client.Create(u.t.Context(), d, metav1.CreateOptions{})
 		} else if err == nil {

@@ -152,34 +152,33 @@ func (l labelSet) Has(key string) bool              { _, ok := l[key]; return ok
 func (l labelSet) Get(key string) string            { return l[key] }
 func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v, ok }
 
-// decideDeployment decides and applies one step, and reports what it did.
-func (w *world) decideDeployment(name string) (plan.Plan, error) {
+// decideDeployment decides and applies one step. An error is a rule that the decision broke.
+func (w *world) decideDeployment(name string) error {
 	s := w.deploymentSnapshot(name)
 	before := encoded(s)
 	p := Deployment(s)
 	if !bytes.Equal(before, encoded(s)) {
-		return p, fmt.Errorf("the decision altered its snapshot")
+		return fmt.Errorf("the decision altered its snapshot")
 	}
-	return p, w.apply(p)
+	return w.apply(p)
 }
 
-func (w *world) decideReplicaSet(name string) (plan.Plan, error) {
+func (w *world) decideReplicaSet(name string) error {
 	s := w.replicaSetSnapshot(name)
 	before := encoded(s)
 	p := ReplicaSet(s)
 	if !bytes.Equal(before, encoded(s)) {
-		return p, fmt.Errorf("the decision altered its snapshot")
+		return fmt.Errorf("the decision altered its snapshot")
 	}
 	if w.refusePods != "" {
 		for _, write := range p.Writes {
 			if write.Verb == plan.Create {
 				w.notice(write.IfFailed, strings.NewReplacer("%v", w.refusePods))
-				failed := ReplicaSetFailed(s, w.refusePods)
-				return failed, w.apply(failed)
+				return w.apply(ReplicaSetFailed(s, w.refusePods))
 			}
 		}
 	}
-	return p, w.apply(p)
+	return w.apply(p)
 }
 
 func (w *world) notice(n *plan.Notice, replace *strings.Replacer) {
@@ -364,12 +363,12 @@ func (w *world) runPod(pod *corev1.Pod) bool {
 func (w *world) round() (bool, error) {
 	before := w.writes
 	for _, d := range sorted(w.deployments) {
-		if _, err := w.decideDeployment(d.Name); err != nil {
+		if err := w.decideDeployment(d.Name); err != nil {
 			return false, err
 		}
 	}
 	for _, rs := range sorted(w.sets) {
-		if _, err := w.decideReplicaSet(rs.Name); err != nil {
+		if err := w.decideReplicaSet(rs.Name); err != nil {
 			return false, err
 		}
 	}
@@ -391,7 +390,7 @@ func (w *world) settle() error {
 	return fmt.Errorf("not settled after %d rounds", settleRounds)
 }
 
-func newDeployment(name string, replicas int32, image string) *appsv1.Deployment {
+func newDeployment(name string, replicas int32) *appsv1.Deployment {
 	quarter := intstr.FromString("25%")
 	deadline, history := int32(600), int32(10)
 	labels := map[string]string{"app": name}
@@ -406,7 +405,7 @@ func newDeployment(name string, replicas int32, image string) *appsv1.Deployment
 			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: image}}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "v1"}}},
 			},
 		},
 	}

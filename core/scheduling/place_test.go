@@ -2,6 +2,7 @@ package scheduling_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -10,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/core/scheduling"
@@ -31,20 +31,14 @@ func node(name string, change ...func(*corev1.Node)) *corev1.Node {
 
 func offering(pairs ...string) func(*corev1.Node) {
 	return func(n *corev1.Node) {
-		for name, q := range list(pairs...) {
-			n.Status.Allocatable[name] = q
-		}
+		maps.Copy(n.Status.Allocatable, list(pairs...))
 	}
 }
 
-func tainted(key string, effect corev1.TaintEffect) func(*corev1.Node) {
+func tainted(effect corev1.TaintEffect) func(*corev1.Node) {
 	return func(n *corev1.Node) {
-		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: effect})
+		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "k", Effect: effect})
 	}
-}
-
-func labelled(key, value string) func(*corev1.Node) {
-	return func(n *corev1.Node) { n.Labels[key] = value }
 }
 
 func cordoned(n *corev1.Node) { n.Spec.Unschedulable = true }
@@ -86,17 +80,17 @@ func asking(pairs ...string) func(*corev1.Pod) {
 func on(node string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = node } }
 
 func prioritized(priority int32) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Spec.Priority = ptr.To(priority) }
+	return func(p *corev1.Pod) { p.Spec.Priority = new(priority) }
 }
 
 func selecting(key, value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{key: value} }
 }
 
-func listening(port int32, ip string) func(*corev1.Pod) {
+func listening(ip string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports,
-			corev1.ContainerPort{HostPort: port, ContainerPort: port, HostIP: ip, Protocol: corev1.ProtocolTCP})
+			corev1.ContainerPort{HostPort: 80, ContainerPort: 80, HostIP: ip, Protocol: corev1.ProtocolTCP})
 	}
 }
 
@@ -129,7 +123,7 @@ func outcome(result scheduling.Result) map[string]string {
 func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 	sidecar := func(p *corev1.Pod) {
 		p.Spec.InitContainers = []corev1.Container{{
-			Name: "side", RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+			Name: "side", RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 			Resources: corev1.ResourceRequirements{Requests: list("cpu=3")},
 		}}
 	}
@@ -179,7 +173,7 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 				"1 Insufficient memory. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."},
 		},
 		"taints keep pods away": {
-			nodes: []*corev1.Node{node("a", tainted("k", corev1.TaintEffectNoSchedule)), node("b", tainted("k", corev1.TaintEffectPreferNoSchedule))},
+			nodes: []*corev1.Node{node("a", tainted(corev1.TaintEffectNoSchedule)), node("b", tainted(corev1.TaintEffectPreferNoSchedule))},
 			pods: []*corev1.Pod{pod("p"), pod("q", selecting("kubernetes.io/hostname", "a")), pod("r", selecting("kubernetes.io/hostname", "a"), func(p *corev1.Pod) {
 				p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Operator: corev1.TolerationOpExists}}
 			})},
@@ -187,15 +181,15 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 				"1 node(s) had untolerated taint(s). preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."},
 		},
 		"PreferNoSchedule outweighs free room": {
-			nodes: []*corev1.Node{node("a", tainted("k", corev1.TaintEffectPreferNoSchedule)), node("b")},
+			nodes: []*corev1.Node{node("a", tainted(corev1.TaintEffectPreferNoSchedule)), node("b")},
 			pods:  []*corev1.Pod{pod("busy", on("b"), asking("cpu=3", "memory=6Gi")), pod("p", asking("cpu=1", "memory=2Gi"))},
 			want:  map[string]string{"p": "b"},
 		},
 		"host ports conflict by address": {
 			nodes: []*corev1.Node{node("a")},
 			pods: []*corev1.Pod{
-				pod("held", on("a"), listening(80, "10.0.0.1")),
-				pod("p", listening(80, "10.0.0.2")), pod("q", listening(80, "")),
+				pod("held", on("a"), listening("10.0.0.1")),
+				pod("p", listening("10.0.0.2")), pod("q", listening("")),
 			},
 			want: map[string]string{"p": "a", "q": "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. " +
 				"preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."},
@@ -240,7 +234,7 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 		"a pod that never preempts says so": {
 			nodes: []*corev1.Node{node("a", offering("pods=1"))},
 			pods: []*corev1.Pod{pod("held", on("a")), pod("p", prioritized(5), func(p *corev1.Pod) {
-				p.Spec.PreemptionPolicy = ptr.To(corev1.PreemptNever)
+				p.Spec.PreemptionPolicy = new(corev1.PreemptNever)
 			})},
 			want: map[string]string{"p": "0/1 nodes are available: 1 Too many pods. preemption: not eligible due to preemptionPolicy=Never."},
 		},

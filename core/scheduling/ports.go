@@ -1,6 +1,10 @@
 package scheduling
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 const (
 	reasonPorts = "node(s) didn't have free ports for the requested pod ports"
@@ -66,12 +70,7 @@ func (s portSet) free(ports []hostPort) bool {
 	if len(s) == 0 {
 		return true
 	}
-	for _, want := range ports {
-		if s.conflicts(want) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(ports, s.conflicts)
 }
 
 func (s portSet) conflicts(want hostPort) bool {

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/zeroplane/zeroplane/core/scheduling"
@@ -28,7 +27,7 @@ func anyNode(t *rapid.T, name string) *corev1.Node {
 	for _, effect := range rapid.SliceOfN(rapid.SampledFrom([]corev1.TaintEffect{
 		corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectPreferNoSchedule,
 	}), 0, 2).Draw(t, "taints") {
-		tainted("k", effect)(n)
+		tainted(effect)(n)
 	}
 	return n
 }
@@ -40,7 +39,7 @@ func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
 		fmt.Sprintf("example.com/gpu=%d", rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "gpu")),
 	))
 	p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "age")) * time.Second))
-	p.Spec.Priority = ptr.To(int32(rapid.IntRange(0, 2).Draw(t, "priority")))
+	p.Spec.Priority = new(int32(rapid.IntRange(0, 2).Draw(t, "priority")))
 	if rapid.Bool().Draw(t, "assigned") {
 		p.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "node")
 	}
@@ -51,7 +50,7 @@ func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
 		p.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "listens") == 0 {
-		listening(80, rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"))(p)
+		listening(rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"))(p)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "done") == 0 {
 		p.Status.Phase = corev1.PodSucceeded
