@@ -107,7 +107,7 @@ func rollOut(ctx context.Context, client kubernetes.Interface, c cluster, s size
 // deployment asks 100m CPU and 128Mi a pod, as the figures of PEERS.md. Its pods are given no grace: the
 // peer's plain nodes have no kubelet to end one.
 func deployment(replicas int) *appsv1.Deployment {
-	count, grace := int32(replicas), int64(0)
+	count, grace := int32(replicas), int64(0) //nolint:gosec // a number of pods
 	labels := map[string]string{"app": "load"}
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: "load"},

@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -125,8 +126,11 @@ func waitForSite(t *testing.T, client kubernetes.Interface, namespace, ready, im
 // nothingLeft gives what is still there of the site.
 func nothingLeft(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	_, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, "blog", metav1.GetOptions{})
+	if err == nil {
+		return errors.New("the site is still there")
+	}
 	if !apierrors.IsNotFound(err) {
-		return fmt.Errorf("the site is still there (%v)", err)
+		return fmt.Errorf("looking for the site: %w", err)
 	}
 	deployments, err := client.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,8 +89,8 @@ func (s *scenario) parseRequest(ctx context.Context, input string) (*http.Reques
 
 // variable looks a name up in the scenario's environment, where the last setting counts.
 func (s *scenario) variable(name string) string {
-	for i := len(s.environ) - 1; i >= 0; i-- {
-		if value, ok := strings.CutPrefix(s.environ[i], name+"="); ok {
+	for _, v := range slices.Backward(s.environ) {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
 			return value
 		}
 	}

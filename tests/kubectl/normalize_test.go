@@ -3,6 +3,7 @@ package kubectl_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -51,12 +52,12 @@ func newNormalizer(server, dir string, nodes []string, numbered bool) *normalize
 	host, _, _ := strings.Cut(address, "/")
 	pairs := []string{server, "SERVER", host, "HOST", dir, "DIR"}
 	// Longest first, so that node-1 does not take a part of node-10.
-	for i := len(nodes) - 1; i >= 0; i-- {
+	for i, node := range slices.Backward(nodes) {
 		name := "NODE"
 		if numbered {
 			name = fmt.Sprintf("NODE%d", i)
 		}
-		pairs = append(pairs, nodes[i], name)
+		pairs = append(pairs, node, name)
 	}
 	return &normalizer{nodes: nodes, replacer: strings.NewReplacer(pairs...)}
 }

@@ -25,7 +25,6 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/zeroplane/zeroplane/core/scheduling"
@@ -291,7 +290,7 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 			CreationTimestamp: metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second)),
 		},
 		Spec: corev1.PodSpec{
-			SchedulerName: "default-scheduler", Priority: ptr.To(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
+			SchedulerName: "default-scheduler", Priority: new(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
 			Containers: []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
@@ -299,7 +298,7 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 	for i := range rapid.IntRange(0, 2).Draw(t, "inits") {
 		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
 		if rapid.Bool().Draw(t, "sidecar") {
-			c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}
@@ -313,11 +312,11 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 		pod.Spec.Resources = &corev1.ResourceRequirements{Requests: requests}
 	}
 	if rapid.IntRange(0, 9).Draw(t, "never preempts") == 0 {
-		pod.Spec.PreemptionPolicy = ptr.To(corev1.PreemptNever)
+		pod.Spec.PreemptionPolicy = new(corev1.PreemptNever)
 	}
 	if rapid.IntRange(0, 2).Draw(t, "listens") == 0 {
 		pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{
-			HostPort: int32(rapid.IntRange(0, 2).Draw(t, "port")), //nolint:gosec // at most 2
+			HostPort: int32(rapid.IntRange(0, 2).Draw(t, "port")),
 			HostIP:   rapid.SampledFrom([]string{"", "0.0.0.0", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"),
 			Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
 		}}
@@ -350,7 +349,7 @@ func anyAffinity(t *rapid.T, pod *corev1.Pod) {
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "preferences") {
 		affinity.PreferredDuringSchedulingIgnoredDuringExecution = append(affinity.PreferredDuringSchedulingIgnoredDuringExecution,
-			corev1.PreferredSchedulingTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), Preference: anyTerm(t)}) //nolint:gosec // at most 100
+			corev1.PreferredSchedulingTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), Preference: anyTerm(t)})
 	}
 	pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: affinity}
 }

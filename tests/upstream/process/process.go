@@ -29,7 +29,7 @@ type started struct {
 
 // Start starts a binary with its output in a log file that is appended to.
 func Start(binary string, arguments []string, log string) (*Process, error) {
-	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // a test names its log
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func Start(binary string, arguments []string, log string) (*Process, error) {
 		defer runtime.UnlockOSThread()
 		defer close(p.exited)
 		defer func() { _ = output.Close() }()
-		command := exec.Command(binary, arguments...)
+		command := exec.Command(binary, arguments...) //nolint:gosec // a test names the daemon that it drives
 		command.Stdout, command.Stderr = output, output
 		command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := command.Start(); err != nil {
