@@ -20,8 +20,10 @@ const (
 // A block is allocated, its addresses are marked, and it is freed: the collector hands out the same
 // addresses next. A kernel without huge pages refuses, and nothing is lost.
 func hugePages() (undo func()) {
-	block := make([]byte, heapSize) // not touched, so it takes addresses, not memory
-	start := (uintptr(unsafe.Pointer(unsafe.SliceData(block))) + hugePage - 1) &^ (hugePage - 1)
+	// Not touched, it takes addresses, not memory.
+	block := make([]byte, heapSize)
+	address := uintptr(unsafe.Pointer(unsafe.SliceData(block))) //nolint:gosec // for the kernel: nothing is read or written through it
+	start := (address + hugePage - 1) &^ (hugePage - 1)
 	advise := func(advice uintptr) {
 		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, start, heapSize-hugePage, advice)
 	}
