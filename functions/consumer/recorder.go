@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
@@ -21,22 +22,22 @@ const (
 	maxNotices = 10000
 	// noticesAtOnce are written in one scope: they share transactions.
 	noticesAtOnce = 50
-	// similarNotices of one object and reason that are written by themselves out of one batch; the
-	// rest is one notice, as with upstream's aggregator (client-go/tools/record/events_cache.go).
-	similarNotices = 10
 )
 
 // recorder writes notices as Kubernetes Events, behind the functions' backs: they are for people,
 // and nothing waits for them.
 type recorder struct {
-	cluster *Cluster
+	cluster    *Cluster
+	correlator *correlator
 
 	mu      sync.Mutex
 	queue   []plan.Notice
 	running bool
 }
 
-func newRecorder(c *Cluster) *recorder { return &recorder{cluster: c} }
+func newRecorder(c *Cluster) *recorder {
+	return &recorder{cluster: c, correlator: newCorrelator(c.now)}
+}
 
 func (r *recorder) record(notices []plan.Notice) {
 	if len(notices) == 0 {
@@ -44,7 +45,7 @@ func (r *recorder) record(notices []plan.Notice) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.queue = append(r.queue, combine(notices)...)
+	r.queue = append(r.queue, notices...)
 	if drop := len(r.queue) - maxNotices; drop > 0 {
 		r.queue = r.queue[drop:]
 	}
@@ -52,25 +53,6 @@ func (r *recorder) record(notices []plan.Notice) {
 		r.running = true
 		time.AfterFunc(recordDelay, r.run)
 	}
-}
-
-// combine makes one notice of the many alike that one batch gives.
-func combine(notices []plan.Notice) []plan.Notice {
-	type like struct{ uid, reason string }
-	seen := map[like]int{}
-	out := notices[:0:0]
-	for _, n := range notices {
-		k := like{string(n.Regarding.UID), n.Reason}
-		seen[k]++
-		switch {
-		case seen[k] <= similarNotices:
-			out = append(out, n)
-		case seen[k] == similarNotices+1:
-			n.Message = "(combined from similar events): " + n.Message
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 func (r *recorder) run() {
@@ -90,27 +72,31 @@ func (r *recorder) run() {
 	}
 }
 
+// write writes what becomes of a batch of notices. Together it is refused for one of its writes, such as
+// the patch of an Event that is gone; then each is written by itself, and again if that was done before.
 func (r *recorder) write(ctx context.Context, batch []plan.Notice) {
-	byComponent := map[string]*plan.Plan{}
-	now := r.cluster.now()
-	for _, n := range batch {
-		p := byComponent[n.Component]
-		if p == nil {
-			p = &plan.Plan{}
-			byComponent[n.Component] = p
-		}
-		ev := event(n, now)
-		p.Writes = append(p.Writes, plan.Write{Verb: plan.Create, Resource: eventsResource, Namespace: ev.Namespace, Name: ev.Name, Object: ev})
+	writes := r.correlator.writes(batch)
+	if len(writes) == 0 || r.apply(ctx, writes...) == nil {
+		return
 	}
-	for component, p := range byComponent {
-		out, err := r.cluster.client(EventRecorder).Apply(ctx, *p, nil)
-		if err == nil {
-			err = out.Err
+	for _, w := range writes {
+		err := r.apply(ctx, w)
+		if w.Verb == plan.Patch && apierrors.IsNotFound(err) { // it was deleted, or it expired
+			w.Verb = plan.Create
+			err = r.apply(ctx, w)
 		}
 		if err != nil && ctx.Err() == nil {
-			slog.Debug("cannot write events", "cluster", r.cluster.Name, "component", component, "error", err)
+			slog.Debug("cannot write an event", "cluster", r.cluster.Name, "namespace", w.Namespace, "name", w.Name, "error", err)
 		}
 	}
+}
+
+func (r *recorder) apply(ctx context.Context, writes ...plan.Write) error {
+	out, err := r.cluster.client(EventRecorder).Apply(ctx, plan.Plan{Writes: writes}, nil)
+	if err == nil {
+		err = out.Err
+	}
+	return err
 }
 
 var eventsResource = corev1.SchemeGroupVersion.WithResource("events")
