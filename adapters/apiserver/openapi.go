@@ -1,8 +1,10 @@
 package apiserver
 
 import (
+	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	apiextensionsapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
@@ -24,14 +26,24 @@ type documents struct {
 	namer *openapinamer.DefinitionNamer
 	get   common.GetOpenAPIDefinitions
 	v3    *common.OpenAPIV3Config
+	// extensions of the definitions that have some, as they are before any document is built.
+	extensions map[string]spec.Extensions
+	// taken is set when a server has the definitions of v3.
+	taken atomic.Bool
 }
 
-var sharedDocuments = sync.OnceValue(func() documents {
-	d := documents{
+var sharedDocuments = sync.OnceValue(func() *documents {
+	d := &documents{
 		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme),
 		get:   openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
 	}
 	d.v3 = genericapiserver.DefaultOpenAPIV3Config(d.get, d.namer)
+	d.extensions = map[string]spec.Extensions{}
+	for name, definition := range d.v3.Definitions {
+		if e := definition.Schema.Extensions; e != nil {
+			d.extensions[name] = maps.Clone(e)
+		}
+	}
 	return d
 })
 
@@ -46,11 +58,28 @@ func setOpenAPIConfig(c *genericapiserver.Config) {
 		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
 	}}}
 	v3 := *d.v3
+	v3.Definitions = d.definitions()
 	v3.Info = &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes"}}
 	v3.SecuritySchemes = spec3.SecuritySchemes{bearerToken: {SecuritySchemeProps: spec3.SecuritySchemeProps{
 		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
 	}}}
 	c.OpenAPIV3Config = &v3
+}
+
+// definitions returns the built-in kinds for one server. Kube-openapi alters their extensions whenever it builds
+// a document (builder3, buildDefinitionRecursively), and servers are made at the same time, so each has its own.
+// The first one takes those that were made, since it is waited for.
+func (d *documents) definitions() map[string]common.OpenAPIDefinition {
+	if !d.taken.Swap(true) {
+		return d.v3.Definitions
+	}
+	own := maps.Clone(d.v3.Definitions)
+	for name, extensions := range d.extensions {
+		definition := own[name]
+		definition.Schema.Extensions = maps.Clone(extensions)
+		own[name] = definition
+	}
+	return own
 }
 
 // bearerToken is how clients authenticate, as kube-apiserver describes it (pkg/kubeapiserver/authenticator/config.go).
