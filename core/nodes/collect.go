@@ -84,7 +84,7 @@ func failOrDelete(pod *corev1.Pod, condition *corev1.PodCondition, reason string
 		if pod.DeletionTimestamp != nil && ptr.Deref(pod.DeletionGracePeriodSeconds, 0) == 0 {
 			return nil
 		}
-		w.Verb, w.ResourceVersion, w.GracePeriodSeconds = plan.Delete, pod.ResourceVersion, ptr.To(int64(0))
+		w.Verb, w.ResourceVersion, w.GracePeriodSeconds = plan.Delete, pod.ResourceVersion, new(int64(0))
 		return []plan.Write{w}
 	}
 	status := map[string]any{"phase": corev1.PodFailed, "observedGeneration": pod.Generation}

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/zeroplane/zeroplane/core/nodes"
 	"github.com/zeroplane/zeroplane/core/plan"
@@ -50,7 +49,7 @@ func failing(name, condition, reason string) plan.Write {
 func deleting(name, reason string) plan.Write {
 	return plan.Write{
 		Verb: plan.Delete, Resource: plan.Pods, Namespace: "default", Name: name, UID: types.UID("uid-" + name), ResourceVersion: "3",
-		GracePeriodSeconds: ptr.To(int64(0)), Reason: reason,
+		GracePeriodSeconds: new(int64(0)), Reason: reason,
 	}
 }
 
