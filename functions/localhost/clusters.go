@@ -129,6 +129,17 @@ func (c *clusters) trim() {
 	}
 }
 
+// used is when a request to a cluster that is awake last began or ended.
+func (c *clusters) used() time.Time {
+	var last time.Time
+	for _, a := range c.allAwake() {
+		if _, used := a.resting(); used.After(last) {
+			last = used
+		}
+	}
+	return last
+}
+
 func (c *clusters) allAwake() []*awake {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -111,7 +111,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	}
 	h.maker = cluster.Maker{Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM}
 	h.clusters = newClusters(h, h.opts.MaxAwake)
-	h.memory.trim = h.clusters.trim
+	h.memory.trim, h.memory.used = h.clusters.trim, h.clusters.used
 	if err := h.maker.Sweep(ctx); err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ const (
 type memory struct {
 	// trim drops what can be made again.
 	trim func()
+	// used is when a request last began or ended.
+	used func() time.Time
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -45,7 +47,12 @@ func (m *memory) stop() {
 	}
 }
 
+// giveBack waits for a pause in the requests: it is for rest, and would have them make again what it drops.
 func (m *memory) giveBack() {
+	if time.Since(m.used()) < giveBackAfter {
+		m.settled()
+		return
+	}
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	m.mu.Lock()
