@@ -45,9 +45,7 @@ func (e *Entry) Decoded(slot int, decode func(*Entry) (any, error)) (any, error)
 		return nil, err
 	}
 	if !e.decoded[slot].CompareAndSwap(nil, &v) {
-		if p := e.decoded[slot].Load(); p != nil {
-			return *p, nil
-		}
+		return *e.decoded[slot].Load(), nil
 	}
 	return v, nil
 }
