@@ -1,9 +1,8 @@
-package cluster
+package cluster_test
 
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,30 +11,16 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/adapters/cluster/clustertest"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
-	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
 // newServer makes a cluster and returns its API.
 func newServer(t *testing.T) *apiserver.Server {
 	t.Helper()
-	store := memory.New()
-	seal, err := NewSeal(make([]byte, SealBytes))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := Maker{Registry: Registry{Store: store}, Seal: seal, Host: "127.0.0.1", Port: 6443, RootCA: []byte("none")}
-	info, keys, err := m.Create(context.Background(), "born", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	forServer, err := keys.ForServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs := kubestorage.NewLogs(store, info.Partition(), func(string) tablelog.Options { return tablelog.Options{} })
-	s, err := apiserver.New(apiserver.Options{Logs: logs, Keys: forServer, Address: "127.0.0.1:6443", ServiceRange: ServiceRange})
+	c := clustertest.New(t)
+	s, err := c.Server(c.Logs(tablelog.Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}

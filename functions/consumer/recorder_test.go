@@ -14,9 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
-	"github.com/zeroplane/zeroplane/adapters/cluster"
-	"github.com/zeroplane/zeroplane/adapters/kubestorage"
-	"github.com/zeroplane/zeroplane/adapters/table/memory"
+	"github.com/zeroplane/zeroplane/adapters/cluster/clustertest"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -31,22 +29,9 @@ type recording struct {
 
 func newRecording(t *testing.T) *recording {
 	t.Helper()
-	store := memory.New()
-	seal, err := cluster.NewSeal(make([]byte, cluster.SealBytes))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := cluster.Maker{Registry: cluster.Registry{Store: store}, Seal: seal, Host: "127.0.0.1", Port: 6443, RootCA: []byte("none")}
-	info, keys, err := m.Create(t.Context(), "c", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	forServer, err := keys.ForServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs := kubestorage.NewLogs(store, info.Partition(), func(string) tablelog.Options { return tablelog.Options{SoleWriter: true} })
-	server, err := apiserver.New(apiserver.Options{Logs: logs, Keys: forServer, Address: "127.0.0.1:6443", ServiceRange: cluster.ServiceRange})
+	born := clustertest.New(t)
+	logs := born.Logs(tablelog.Options{SoleWriter: true})
+	server, err := born.Server(logs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +42,7 @@ func newRecording(t *testing.T) *recording {
 	}
 	r := &recording{t: t, client: client, time: time.Now().Truncate(time.Second)}
 	c := New(Options{
-		Name: "c", Partition: info.Partition(), Store: store, Logs: logs, API: server,
+		Name: born.Info.Name, Partition: born.Info.Partition(), Store: born.Store, Logs: logs, API: server,
 		Identity: func(string) user.Info { return apiserver.System }, Now: func() time.Time { return r.time },
 	})
 	t.Cleanup(c.Stop)
