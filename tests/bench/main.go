@@ -42,7 +42,7 @@ type sizes struct {
 
 var (
 	fullSizes = sizes{
-		coldStarts: 5, objects: 2000, lists: 320, pods: 1000, single: 200, nodes: 100, replicas: 1000,
+		coldStarts: 11, objects: 2000, lists: 320, pods: 1000, single: 200, nodes: 100, replicas: 1000,
 		settle: 15 * time.Second, idle: 60 * time.Second, clusters: 100, clients: 16,
 	}
 	quickSizes = sizes{

@@ -3,14 +3,14 @@
 //
 // The garbage collector is off until the program has started: what starting allocates stays, so that
 // collecting then finds nothing, and costs a quarter of the time to the first answer. And a server's heap
-// begins in huge pages: see hugepages_linux.go.
+// begins in huge pages: see the package heap.
 package startup
 
 import (
-	"os"
-	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/heap"
 )
 
 const (
@@ -19,33 +19,19 @@ const (
 	settling = 2 * time.Second
 	// settlingLimit of memory, in bytes, is where the collector is needed even so.
 	settlingLimit = 1 << 30
-	// ballastSize is what a cluster at rest has in the heap, in bytes.
-	ballastSize = 32 << 20
 )
 
 var (
 	// percent and limit are the collector's settings.
 	percent = debug.SetGCPercent(-1)
 	limit   = debug.SetMemoryLimit(settlingLimit)
-	// ballast is never touched, so it takes addresses and no memory. The collector counts it: it runs half as
-	// often while the heap is as small as that of one cluster, and hardly less often when it is large.
-	ballast = make([]byte, ballastSize)
-	// smallPages undoes what is done for the heap of a server.
-	smallPages = heap()
 )
-
-func heap() (undo func()) {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
-		return hugePages()
-	}
-	return func() {}
-}
 
 // Done turns the garbage collector on.
 func Done() {
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(limit)
-	runtime.KeepAlive(ballast)
+	heap.Profile()
 }
 
 // Served is called when a server answers. A little later the garbage collector is turned on, and gives
@@ -54,6 +40,6 @@ func Served() {
 	time.AfterFunc(settling, func() {
 		Done()
 		debug.FreeOSMemory()
-		smallPages()
+		heap.SmallPages()
 	})
 }

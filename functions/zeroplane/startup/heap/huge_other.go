@@ -1,5 +1,5 @@
 //go:build !linux
 
-package startup
+package heap
 
 func hugePages() (undo func()) { return func() {} }
