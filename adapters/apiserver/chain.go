@@ -12,6 +12,7 @@ import (
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
 // buildChain returns the filters that every request passes, outermost last. It is upstream's
@@ -58,6 +59,7 @@ func insideOr(inside, outside http.Handler) http.Handler {
 // read, with one look at the tail of one log.
 func (s *Server) withRevalidation(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req = req.WithContext(tablelog.Begin(req.Context()))
 		if err := s.revalidate(req.Context()); err != nil {
 			responsewriters.InternalError(w, req, err)
 			return

@@ -156,14 +156,18 @@ func (l *Log) commitQueued(ctx context.Context, own *submission) {
 	}
 }
 
-// round commits one transaction of what is queued.
+// round commits one transaction of what is queued. A look at the log before it is saved where the state in
+// memory lets every change pass: inserting the next revision proves that the state was current.
 func (l *Log) round(ctx context.Context) {
 	taken := l.take()
 	var err error
+	look := !l.promising(ctx, taken)
 	for attempt := range maxAttempts {
-		var s *State
-		if s, err = l.refresh(ctx); err != nil {
-			break
+		s := l.state.Load()
+		if look || attempt > 0 {
+			if s, err = l.refresh(ctx); err != nil {
+				break
+			}
 		}
 		if taken = l.settle(ctx, s, taken); len(taken) == 0 {
 			return
@@ -174,11 +178,32 @@ func (l *Log) round(ctx context.Context) {
 		if _, ok := errors.AsType[*table.ConflictError](err); !ok {
 			break
 		}
-		pause(ctx, attempt)
+		l.contended = true
+		if attempt > 0 {
+			pause(ctx, attempt)
+		}
 	}
 	for _, sub := range taken {
 		sub.finish(fmt.Errorf("committing to partition %q: %w", l.partition, err))
 	}
+}
+
+// promising reports whether submissions may be tried on the state in memory as it is: nobody else was seen
+// to write, and it refuses none of them, since an older state may refuse what the newest would not.
+func (l *Log) promising(ctx context.Context, taken []*submission) bool {
+	s := l.state.Load()
+	if s == nil || l.trusted() {
+		return s != nil
+	}
+	if l.contended || l.doubt.Load() {
+		return false
+	}
+	for _, sub := range taken {
+		if len(sub.changes) == 0 || l.check(ctx, s, sub, nil) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // pause waits a moment, longer and with more jitter the more attempts were lost.
@@ -298,6 +323,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		defer ended()
 	}
 	id := l.writeID.Add(1)
+	tick, now := ticks.Add(1), time.Now()
 	next := s.clone()
 	changes := 0
 	for _, sub := range subs {
@@ -319,6 +345,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		return err
 	}
 	l.publish(next, events)
+	l.confirmed(tick, now)
 	for _, sub := range subs {
 		sub.finish(nil)
 	}

@@ -15,6 +15,8 @@
 //	load.go     a state from nothing: a scan of the object rows plus the log since the scan began
 //	tail.go     a state made current: the log rows after its revision
 //	watch.go    every change, in order, to those who watch
+//	follow.go   the looks at a log that is watched here and written elsewhere
+//	cache.go    the memory that the states of all logs may take
 //	history.go  changes and states of the past, from memory or from the log rows
 //
 // The state in memory is a hint: any instance may be killed at any point and loses nothing.

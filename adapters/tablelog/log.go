@@ -76,6 +76,8 @@ type Options struct {
 	// BeforeWrite is called, if set, before a transaction leaves; an error stops it. What it returns
 	// is called when the transaction has ended, one way or the other, and was rung for.
 	BeforeWrite func(context.Context) (ended func(), err error)
+	// Cache, if set, counts what is read and bounds the memory that states take.
+	Cache *Cache
 }
 
 // Log is one dense log.
@@ -90,9 +92,14 @@ type Log struct {
 	state atomic.Pointer[State]
 	// doubt is set when a commit of a sole writer failed: the log may hold more than the state does.
 	doubt atomic.Bool
-	// looks counts the looks at the log that began, and looked is the last that ended well, so that
-	// those who waited for the lead share a look that began after they came.
-	looks, looked atomic.Uint64
+	// looked is the tick at which the last look at the log that ended well began: the state holds all that
+	// was committed before. proven is the time of that tick, in Unix nanoseconds.
+	looked atomic.Uint64
+	proven atomic.Int64
+	// used is the tick at which the state was last read.
+	used atomic.Uint64
+	// contended is set while others were seen to write. It belongs to the lead.
+	contended bool
 	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
 	floor atomic.Uint64
 
@@ -103,6 +110,8 @@ type Log struct {
 	watchMu sync.Mutex
 	recent  []Event
 	subs    map[*Subscription]struct{}
+	// following is set while a goroutine looks at the log for those who watch it.
+	following bool
 }
 
 // New returns the log of a partition. Nothing is read until it is asked for.
@@ -131,20 +140,60 @@ func (l *Log) acquire(ctx context.Context) error {
 
 func (l *Log) release() { <-l.lead }
 
-// Current returns a state that holds every change committed before the call.
+// ticks orders the looks at all logs and the requests that read them.
+var ticks atomic.Uint64
+
+type begunKey struct{}
+
+// Begin marks the beginning of a request: one look at a log that began later is enough for all that the
+// request reads of it.
+func Begin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, begunKey{}, ticks.Add(1))
+}
+
+// begun is the tick at which the request of a context began, or now.
+func begun(ctx context.Context) uint64 {
+	if t, ok := ctx.Value(begunKey{}).(uint64); ok {
+		return t
+	}
+	return ticks.Load()
+}
+
+// Current returns a state that holds every change committed before the call, or before the request that
+// the context was marked with by Begin.
 func (l *Log) Current(ctx context.Context) (*State, error) {
 	if s := l.state.Load(); s != nil && l.trusted() {
+		l.opts.Cache.hit(l)
 		return s, nil
 	}
-	before := l.looks.Load()
+	since := begun(ctx)
+	if s := l.fresh(since); s != nil {
+		l.opts.Cache.hit(l)
+		return s, nil
+	}
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer l.release()
-	if l.looked.Load() > before {
-		return l.state.Load(), nil
+	if s := l.fresh(since); s != nil {
+		l.opts.Cache.hit(l)
+		return s, nil
 	}
 	return l.refresh(ctx)
+}
+
+// fresh returns the state in memory if a look at the log that began after a tick has confirmed it.
+func (l *Log) fresh(since uint64) *State {
+	if l.looked.Load() <= since || l.doubt.Load() {
+		return nil
+	}
+	return l.state.Load()
+}
+
+// confirmed notes that the state in memory holds all that was committed before a tick.
+func (l *Log) confirmed(tick uint64, at time.Time) {
+	l.looked.Store(tick)
+	l.proven.Store(at.UnixNano())
 }
 
 // trusted reports whether the state in memory is current without a look at the log.
@@ -164,18 +213,24 @@ func (l *Log) refresh(ctx context.Context) (*State, error) {
 	if s != nil && l.trusted() {
 		return s, nil
 	}
-	look := l.looks.Add(1)
+	tick, now := ticks.Add(1), time.Now()
 	var err error
 	if s == nil {
 		s, err = l.reload(ctx)
-	} else if s, err = l.tail(ctx, s); errors.Is(err, ErrCompacted) {
-		s, err = l.reload(ctx)
+	} else {
+		before := s.Rev
+		l.opts.Cache.tailed(l)
+		s, err = l.tail(ctx, s)
+		if errors.Is(err, ErrCompacted) {
+			s, err = l.reload(ctx)
+		}
+		l.contended = err == nil && s.Rev != before
 	}
 	if err != nil {
 		return nil, err
 	}
 	l.doubt.Store(false)
-	l.looked.Store(look)
+	l.confirmed(tick, now)
 	return s, nil
 }
 
@@ -192,6 +247,8 @@ func (l *Log) reload(ctx context.Context) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.opts.Cache.loaded(l)
+	l.opts.Cache.resized(l, s.size)
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(s)
@@ -205,6 +262,7 @@ func (l *Log) reload(ctx context.Context) (*State, error) {
 
 // publish makes a state and the events that led to it visible together. The caller leads.
 func (l *Log) publish(next *State, events []Event) {
+	l.opts.Cache.resized(l, next.size)
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(next)

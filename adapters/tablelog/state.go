@@ -80,6 +80,8 @@ type State struct {
 	owned *btree.BTreeG[ownership]
 	// expiring are the entries that will not last, soonest first.
 	expiring *btree.BTreeG[*Entry]
+	// size is what the entries take in memory, in bytes, as estimated.
+	size int64
 	// cloning guards the trees' marks of what they share, which a clone alters in both.
 	cloning sync.Mutex
 }
@@ -110,11 +112,12 @@ func newState() *State {
 func (s *State) clone() *State {
 	s.cloning.Lock()
 	defer s.cloning.Unlock()
-	return &State{Rev: s.Rev, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone()}
+	return &State{Rev: s.Rev, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone(), size: s.size}
 }
 
 func (s *State) set(e *Entry) (prev *Entry) {
 	prev, had := s.tree.ReplaceOrInsert(e)
+	s.size += e.size()
 	if had {
 		s.disown(prev)
 	}
@@ -136,6 +139,7 @@ func (s *State) remove(key string) (prev *Entry) {
 }
 
 func (s *State) disown(e *Entry) {
+	s.size -= e.size()
 	for _, o := range e.Owners {
 		s.owned.Delete(ownership{o, e.Key})
 	}

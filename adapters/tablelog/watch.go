@@ -57,10 +57,14 @@ func (l *Log) join(sub *Subscription) bool {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	now := l.state.Load()
+	if now == nil {
+		return false // it was dropped to make room
+	}
 	recent, ok := l.recentAfter(sub.rev, now.Rev)
 	if ok {
 		sub.deliver(recent, max(sub.rev, now.Rev))
 		l.subs[sub] = struct{}{}
+		l.follow()
 	}
 	return ok
 }
