@@ -37,6 +37,9 @@ type Maker struct {
 	Host   string
 	Port   int
 	RootCA []byte
+	// Shared is set when others may write to the store: rows of a deleted cluster may come after they were
+	// removed, and are removed again by Sweep.
+	Shared bool
 }
 
 // Create makes a cluster and returns it with its keys. It fails with ErrName or ErrExists.
@@ -108,28 +111,43 @@ func (m Maker) Unregister(ctx context.Context, name string) (Info, error) {
 
 // RemoveRows removes the rows of a cluster that was unregistered.
 func (m Maker) RemoveRows(ctx context.Context, i Info) error {
-	if err := m.removeRows(ctx, i.Partition()); err != nil {
+	remove := m.removeRows
+	if m.Shared {
+		remove = m.emptyAll
+	}
+	if err := remove(ctx, i.Partition()); err != nil {
 		return fmt.Errorf("removing the rows of cluster %q: %w", i.Name, err)
 	}
 	return nil
 }
 
-// Sweep removes what a crash left of clusters that were being made or deleted. Nobody may be making or
-// deleting any.
-func (m Maker) Sweep(ctx context.Context) error {
-	left, err := m.Registry.left(ctx)
+// Sweep removes what a crash left of clusters whose making or deleting began before a time. Nobody may be
+// at it any more.
+func (m Maker) Sweep(ctx context.Context, before time.Time) error {
+	all, err := m.Registry.left(ctx)
 	if err != nil {
 		return err
 	}
-	for _, partition := range left {
-		if err := m.removeRows(ctx, partition); err != nil {
-			return fmt.Errorf("removing the rows that a crash left of cluster %q: %w", partition, err)
+	for _, l := range all {
+		if l.At.After(before) {
+			continue
+		}
+		if err := m.removeRows(ctx, l.Partition); err != nil {
+			return fmt.Errorf("removing the rows that a crash left of cluster %q: %w", l.Partition, err)
 		}
 	}
 	return nil
 }
 
+// removeRows removes all rows of a cluster, and then the note of them.
 func (m Maker) removeRows(ctx context.Context, partition string) error {
+	if err := m.emptyAll(ctx, partition); err != nil {
+		return err
+	}
+	return m.Registry.forget(ctx, partition)
+}
+
+func (m Maker) emptyAll(ctx context.Context, partition string) error {
 	for _, groups := range [][]string{kubestorage.Groups, EventGroups} {
 		for _, group := range groups {
 			if err := m.empty(ctx, kubestorage.Partition(partition, group)); err != nil {
@@ -137,7 +155,7 @@ func (m Maker) removeRows(ctx context.Context, partition string) error {
 			}
 		}
 	}
-	return m.Registry.forget(ctx, partition)
+	return nil
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
@@ -156,7 +174,12 @@ func (m Maker) empty(ctx context.Context, partition string) error {
 			ops[i] = table.Op{Kind: table.Delete, Key: row.Key, ETag: table.Any}
 		}
 		if len(ops) > 0 {
-			if err := m.Registry.Store.Commit(ctx, partition, ops); err != nil {
+			err := m.Registry.Store.Commit(ctx, partition, ops)
+			if errors.Is(err, table.ErrNotFound) { // another instance empties it too: look again
+				q.Continue = ""
+				continue
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ const (
 )
 
 // ErrUnseal is returned when a cluster's keys cannot be opened with the seal at hand.
-var ErrUnseal = errors.New("the cluster's keys were sealed with another key")
+var ErrUnseal = errors.New("sealed with another key")
 
 // Keys of a cluster.
 type Keys struct {
@@ -125,22 +125,36 @@ func (s Seal) close(k Keys, cluster string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding keys: %w", err)
 	}
+	return s.Seal(plain, cluster)
+}
+
+// Seal encrypts a secret for one purpose: it opens for no other.
+func (s Seal) Seal(plain []byte, purpose string) ([]byte, error) {
 	nonce := make([]byte, s.aead.NonceSize())
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, fmt.Errorf("drawing a nonce: %w", err)
 	}
-	return s.aead.Seal(nonce, nonce, plain, []byte(cluster)), nil
+	return s.aead.Seal(nonce, nonce, plain, []byte(purpose)), nil
+}
+
+// Unseal returns a secret, or ErrUnseal.
+func (s Seal) Unseal(sealed []byte, purpose string) ([]byte, error) {
+	n := s.aead.NonceSize()
+	if len(sealed) < n {
+		return nil, ErrUnseal
+	}
+	plain, err := s.aead.Open(nil, sealed[:n], sealed[n:], []byte(purpose))
+	if err != nil {
+		return nil, ErrUnseal
+	}
+	return plain, nil
 }
 
 // Open returns a cluster's keys, or ErrUnseal.
 func (s Seal) Open(i Info) (Keys, error) {
-	n := s.aead.NonceSize()
-	if len(i.Sealed) < n {
-		return Keys{}, fmt.Errorf("cluster %q: %w", i.Name, ErrUnseal)
-	}
-	plain, err := s.aead.Open(nil, i.Sealed[:n], i.Sealed[n:], []byte(i.Partition()))
+	plain, err := s.Unseal(i.Sealed, i.Partition())
 	if err != nil {
-		return Keys{}, fmt.Errorf("cluster %q: %w", i.Name, ErrUnseal)
+		return Keys{}, fmt.Errorf("cluster %q: %w", i.Name, err)
 	}
 	var k Keys
 	if err := json.Unmarshal(plain, &k); err != nil {

@@ -111,7 +111,11 @@ func leftKey(i Info) string { return leftFrom + i.Partition() }
 
 // announce notes that a cluster's partitions are about to be written.
 func (r Registry) announce(ctx context.Context, i Info) error {
-	op := table.Op{Kind: table.Insert, Key: leftKey(i), Value: []byte(i.Partition())}
+	value, err := left{Partition: i.Partition(), At: time.Now()}.encode()
+	if err != nil {
+		return err
+	}
+	op := table.Op{Kind: table.Insert, Key: leftKey(i), Value: value}
 	if err := r.Store.Commit(ctx, registryPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("announcing cluster %q: %w", i.Name, err)
 	}
@@ -140,9 +144,13 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 // remove takes a cluster from the registry, and notes that its partitions are left. It fails with
 // ErrNotFound when the cluster is not the one that was read.
 func (r Registry) remove(ctx context.Context, i Info) error {
-	err := r.Store.Commit(ctx, registryPartition, []table.Op{
+	value, err := left{Partition: i.Partition(), At: time.Now()}.encode()
+	if err != nil {
+		return err
+	}
+	err = r.Store.Commit(ctx, registryPartition, []table.Op{
 		{Kind: table.Delete, Key: registryFrom + i.Name, ETag: i.etag},
-		{Kind: table.Put, Key: leftKey(i), Value: []byte(i.Partition())},
+		{Kind: table.Put, Key: leftKey(i), Value: value},
 	})
 	if errors.Is(err, table.ErrNotFound) || errors.Is(err, table.ErrChanged) {
 		return fmt.Errorf("%w: %q", ErrNotFound, i.Name)
@@ -153,14 +161,37 @@ func (r Registry) remove(ctx context.Context, i Info) error {
 	return nil
 }
 
-// left returns the partitions of clusters that were not completely made or deleted.
-func (r Registry) left(ctx context.Context) ([]string, error) {
-	var out []string
+// left notes the partitions of a cluster that is being made or deleted, since a time.
+type left struct {
+	Partition string    `json:"partition"`
+	At        time.Time `json:"at"`
+}
+
+func (l left) encode() ([]byte, error) {
+	value, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("encoding what is left of a cluster: %w", err)
+	}
+	return value, nil
+}
+
+// left returns the clusters whose making or deleting was begun and not ended.
+func (r Registry) left(ctx context.Context) ([]left, error) {
+	var out []left
+	var broken error
 	err := table.All(ctx, r.Store, registryPartition, table.Query{From: leftFrom, To: leftEnd}, func(row table.Row) bool {
-		out = append(out, string(row.Value))
+		l := left{Partition: string(row.Value)} // as it was before it had a time
+		if len(row.Value) > 0 && row.Value[0] == '{' {
+			broken = json.Unmarshal(row.Value, &l)
+		}
+		if broken != nil || row.Key != leftFrom+l.Partition {
+			broken = fmt.Errorf("%w: row %q of the cluster registry", table.ErrCorrupt, row.Key)
+			return false
+		}
+		out = append(out, l)
 		return true
 	})
-	if err != nil {
+	if err = errors.Join(err, broken); err != nil {
 		return nil, fmt.Errorf("listing what is left of clusters: %w", err)
 	}
 	return out, nil

@@ -148,18 +148,19 @@ func TestWhatACrashLeavesOfAClusterIsSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 		alive := maker(t, store.Store)
-		left, err := alive.Registry.left(t.Context())
+		begun, err := alive.Registry.left(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := alive.Sweep(t.Context()); err != nil {
+		if err := alive.Sweep(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		exists, err := alive.Registry.Get(t.Context(), "dev")
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
 		}
-		for _, partition := range append(left, info.Partition()) {
+		for _, l := range append(begun, left{Partition: info.Partition()}) {
+			partition := l.Partition
 			if n := rows(t, store, partition); (n > 0) != (err == nil && partition == exists.Partition()) {
 				t.Errorf("after %d commits and a sweep there are %d rows in %q, cluster: %v", commits, n, partition, err)
 			}

@@ -175,6 +175,7 @@ func (c *Cluster) Wake(ctx context.Context) error {
 }
 
 func (c *Cluster) wake(ctx context.Context) error {
+	c.ledger.reload()
 	due, err := c.ledger.functionsDue(ctx, c.now())
 	if err != nil {
 		return err

@@ -100,6 +100,13 @@ func (l *ledger) load(ctx context.Context) error {
 	return nil
 }
 
+// reload has what is due be read again: other instances put things off, too.
+func (l *ledger) reload() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loaded, l.due = false, map[string]*dueRow{}
+}
+
 // cursor returns a function's cursor: the revision up to which it has seen each log.
 func (l *ledger) cursor(ctx context.Context, function string) (map[string]uint64, error) {
 	out := map[string]uint64{}

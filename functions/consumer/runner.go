@@ -224,7 +224,7 @@ func (r *runner) behind(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for _, group := range r.fn.Groups {
-		s, err := r.cluster.Logs[group].Known(ctx)
+		s, err := r.cluster.Logs[group].Current(ctx)
 		if err != nil {
 			return false, err
 		}

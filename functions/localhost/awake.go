@@ -42,6 +42,9 @@ type awake struct {
 	under int // requests under way
 	left  *sync.Cond
 	used  time.Time
+	// verified is when it was last asked whether the cluster exists.
+	verified time.Time
+	logs     kubestorage.Logs
 }
 
 // wake assembles a cluster.
@@ -54,7 +57,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name}, used: time.Now()}
+	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name, instance: h.instance}, used: time.Now(), verified: time.Now()}
 	a.left = sync.NewCond(&a.mu)
 	var endRequests, endWatches func()
 	a.requests, endRequests = context.WithCancel(context.Background())
@@ -64,12 +67,13 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	bell := doorbell.New()
 	logs := kubestorage.NewLogs(h.store, info.Partition(), func(group string) tablelog.Options {
 		return tablelog.Options{
-			SoleWriter: true, BeforeWrite: a.dirty.beforeWrite,
+			SoleWriter: !h.opts.Store.Shared, BeforeWrite: a.dirty.beforeWrite, Cache: h.cache,
 			Committed: func(rev uint64) {
 				bell.Ring(events.Changed{Cluster: info.Name, Group: group, Revision: rev, Time: time.Now()}.Event())
 			},
 		}
 	})
+	a.logs = logs
 	// What the server's plugins are configured with is read first: they would not say why they cannot.
 	if _, err := logs[kubestorage.ConfigGroup].Current(context.Background()); err != nil {
 		return nil, err
@@ -174,6 +178,9 @@ func (a *awake) sleep() time.Time {
 	a.functions.Stop()
 	a.server.Close()
 	a.end()
+	for _, l := range a.logs {
+		l.Close()
+	}
 	next, err := a.functions.Next(ctx)
 	if err != nil {
 		slog.Error("cannot tell when something is due", "cluster", a.info.Name, "error", err)

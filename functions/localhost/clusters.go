@@ -57,6 +57,14 @@ func (c *clusters) get(ctx context.Context, name string) (*awake, error) {
 			return nil, err
 		}
 		if change == nil {
+			if err := c.host.verify(ctx, s.awake); err != nil {
+				s.awake.leave()
+				if !errors.Is(err, cluster.ErrNotFound) {
+					return nil, err
+				}
+				c.forget(name)
+				continue
+			}
 			return s.awake, nil
 		}
 		select {
@@ -271,10 +279,11 @@ func (c *clusters) waitForRoom(name string) {
 	}
 }
 
-// rouseDirty wakes the clusters that had work left when the process ended.
+// rouseDirty wakes the clusters that had work left when a process ended. Where instances share a store that
+// may be work that another is at: twice the same changes nothing.
 func (c *clusters) rouseDirty(ctx context.Context) error {
-	left, err := dirtyClusters(ctx, c.host.store)
-	if err != nil || len(left) == 0 {
+	marks, err := dirtyMarks(ctx, c.host.store)
+	if err != nil || len(marks) == 0 {
 		return err
 	}
 	infos, err := c.host.maker.Registry.List(ctx)
@@ -285,13 +294,19 @@ func (c *clusters) rouseDirty(ctx context.Context) error {
 	for _, i := range infos {
 		known[i.Name] = true
 	}
-	for name, at := range left {
-		if !known[name] { // it was deleted
-			if err := removeDirty(ctx, c.host.store, name); err != nil {
+	first := map[string]time.Time{}
+	for _, m := range marks {
+		if !known[m.cluster] { // it was deleted
+			if err := removeMark(ctx, c.host.store, m.key, m.etag); err != nil {
 				return err
 			}
 			continue
 		}
+		if earlier, seen := first[m.cluster]; !seen || m.wake.Before(earlier) {
+			first[m.cluster] = m.wake
+		}
+	}
+	for name, at := range first {
 		if at.IsZero() {
 			at = time.Now()
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,23 +18,28 @@ const (
 	dirtyEnd       = "d."
 )
 
-// dirtyRow says that a cluster has work left: at once, or at a time.
+// dirtyRow says that an instance left work of a cluster: at once, or at a time.
 type dirtyRow struct {
 	// Wake is when something is due, zero for at once.
 	Wake time.Time `json:"wake"`
 }
 
 // dirty keeps one cluster's row. The row is there before the first write after a quiet period, and
-// goes, or names a time, once every function has seen the last one.
+// goes, or names a time, once every function has seen the last one. Where instances share a store each
+// keeps a row of its own, and takes over the rows of those that are gone (neighbours.go).
 type dirty struct {
 	store   table.Store
 	cluster string
+	// instance is the one that keeps the row, empty where there is but one.
+	instance string
 
 	mu sync.Mutex
 	// known is set once it is known what the row is: there or not, and when it names a time, wake.
 	known, there bool
 	wake         time.Time
-	inFlight     int
+	// written is when the row last was.
+	written  time.Time
+	inFlight int
 	// timer runs only while the cluster is dirty; tick is what it does.
 	timer *time.Timer
 	tick  func()
@@ -42,6 +48,17 @@ type dirty struct {
 // timerInterval is how long a cluster may stay dirty before the timer looks for cursors that were
 // left behind: a bell is quick, and no guarantee.
 const timerInterval = 30 * time.Second
+
+// renewAfter is how old a row may be before a write renews it. It is much less than the time after which
+// others take it over: a write is never made under a row that somebody else removes.
+const renewAfter = 30 * time.Second
+
+func (d *dirty) key() string {
+	if d.instance == "" {
+		return dirtyClass + d.cluster
+	}
+	return dirtyClass + d.cluster + "." + d.instance
+}
 
 // arm starts the timer. The caller holds mu.
 func (d *dirty) arm() {
@@ -87,11 +104,8 @@ func (d *dirty) atOnce() bool { return d.known && d.there && d.wake.IsZero() }
 func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.atOnce() {
-		if err := d.put(ctx, dirtyRow{}); err != nil {
-			return nil, err
-		}
-		d.arm()
+	if err := d.mark(ctx); err != nil {
+		return nil, err
 	}
 	d.inFlight++
 	return func() {
@@ -101,17 +115,37 @@ func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 	}, nil
 }
 
+// mark writes the row unless it is there. The caller holds mu.
+func (d *dirty) mark(ctx context.Context) error {
+	if d.atOnce() && (d.instance == "" || time.Since(d.written) < renewAfter) {
+		return nil
+	}
+	if err := d.put(ctx, dirtyRow{}); err != nil {
+		return err
+	}
+	d.arm()
+	return nil
+}
+
+// takeOver marks the cluster dirty for what another instance left.
+func (d *dirty) takeOver(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mark(ctx)
+}
+
 func (d *dirty) put(ctx context.Context, row dirtyRow) error {
 	value, err := json.Marshal(row)
 	if err != nil {
 		return fmt.Errorf("encoding a dirty row: %w", err)
 	}
 	d.known = false
-	op := table.Op{Kind: table.Put, Key: dirtyClass + d.cluster, Value: value}
+	written := time.Now()
+	op := table.Op{Kind: table.Put, Key: d.key(), Value: value}
 	if err := d.store.Commit(ctx, dirtyPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
 	}
-	d.known, d.there, d.wake = true, true, row.Wake
+	d.known, d.there, d.wake, d.written = true, true, row.Wake, written
 	return nil
 }
 
@@ -134,32 +168,60 @@ func (d *dirty) clean(ctx context.Context, next time.Time, caughtUp func() bool)
 		return true, nil
 	}
 	d.known = false
-	if err := removeDirty(ctx, d.store, d.cluster); err != nil {
+	if err := removeMark(ctx, d.store, d.key(), table.Any); err != nil {
 		return false, err
 	}
 	d.known, d.there = true, false
 	return true, nil
 }
 
-// removeDirty removes a cluster's row, if there is one.
-func removeDirty(ctx context.Context, store table.Store, name string) error {
-	err := store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: dirtyClass + name, ETag: table.Any}})
-	if err != nil && !errors.Is(err, table.ErrNotFound) {
-		return fmt.Errorf("marking cluster %q clean: %w", name, err)
+// removeMark removes a row, if it is there and has the ETag.
+func removeMark(ctx context.Context, store table.Store, key, etag string) error {
+	err := store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: key, ETag: etag}})
+	if err != nil && !errors.Is(err, table.ErrNotFound) && !errors.Is(err, table.ErrChanged) {
+		return fmt.Errorf("removing the dirty row %q: %w", key, err)
 	}
 	return nil
 }
 
-// dirtyClusters returns the clusters with work left, and when it is due, zero for at once.
-func dirtyClusters(ctx context.Context, store table.Store) (map[string]time.Time, error) {
-	out := map[string]time.Time{}
+// removeDirty removes all rows of a cluster that is no more.
+func removeDirty(ctx context.Context, store table.Store, name string) error {
+	marks, err := dirtyMarks(ctx, store)
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		if m.cluster == name {
+			if err := removeMark(ctx, store, m.key, table.Any); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dirtyMark is a row that was read.
+type dirtyMark struct {
+	cluster, instance string
+	// wake is when the work is due, zero for at once.
+	wake      time.Time
+	key, etag string
+}
+
+// dirtyMarks returns the rows of all clusters with work left.
+func dirtyMarks(ctx context.Context, store table.Store) ([]dirtyMark, error) {
+	var out []dirtyMark
 	var broken error
 	err := table.All(ctx, store, dirtyPartition, table.Query{From: dirtyClass, To: dirtyEnd}, func(row table.Row) bool {
 		var r dirtyRow
-		if broken = json.Unmarshal(row.Value, &r); broken == nil {
-			out[row.Key[len(dirtyClass):]] = r.Wake
+		if broken = json.Unmarshal(row.Value, &r); broken != nil {
+			broken = fmt.Errorf("%w: row %q: %w", table.ErrCorrupt, row.Key, broken)
+			return false
 		}
-		return broken == nil
+		m := dirtyMark{wake: r.Wake, key: row.Key, etag: row.ETag}
+		m.cluster, m.instance, _ = strings.Cut(row.Key[len(dirtyClass):], ".")
+		out = append(out, m)
+		return true
 	})
 	if err = errors.Join(err, broken); err != nil {
 		return nil, fmt.Errorf("reading dirty rows: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
 const (
@@ -44,13 +46,29 @@ type Options struct {
 	SimulateNodes int
 	// MaxAwake clusters are kept in memory while they rest.
 	MaxAwake int
+	// CacheBytes bounds the memory that the objects of all clusters take, as estimated; 0 for no bound.
+	CacheBytes int64
+	// Store of everything. Without one, an embedded store in the data directory is opened.
+	Store Store
+}
+
+// Store is an open store.
+type Store struct {
+	table.Store
+	// Close is called at the end.
+	Close func() error
+	// Shared is set when other instances may use the store.
+	Shared bool
 }
 
 // Host serves clusters on one machine.
 type Host struct {
-	opts     Options
-	store    table.Store
-	close    func() error
+	opts  Options
+	store table.Store
+	close func() error
+	cache *tablelog.Cache
+	// instance tells this process from others on a shared store, empty if there are none.
+	instance string
 	pki      *pki
 	maker    cluster.Maker
 	clusters *clusters
@@ -63,19 +81,24 @@ type Host struct {
 	endWatches func()
 }
 
-// Open opens the store, makes the default cluster if there is none, and listens. It fails with
-// pebble.ErrLocked, or with table.ErrCorrupt.
+// Open makes the default cluster if there is none, and listens. It fails with pebble.ErrLocked, or with
+// table.ErrCorrupt. It closes the store if it fails.
 func Open(ctx context.Context, o Options) (*Host, error) {
 	go apiserver.Warm()
-	h := &Host{opts: o}
-	h.watches, h.endWatches = context.WithCancel(context.Background())
-	db, err := pebble.Open(filepath.Join(o.Data, "store"))
-	if err != nil {
-		return nil, err
+	if o.Store.Store == nil {
+		db, err := pebble.Open(filepath.Join(o.Data, "store"))
+		if err != nil {
+			return nil, err
+		}
+		o.Store = Store{Store: db, Close: db.Close}
 	}
-	h.store, h.close = db, db.Close
+	h := &Host{opts: o, store: o.Store.Store, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes)}
+	h.watches, h.endWatches = context.WithCancel(context.Background())
+	if o.Store.Shared {
+		h.instance = strconv.FormatUint(uint64(rand.Uint32()), 16) //nolint:gosec // a name, no secret
+	}
 	if err := h.open(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
 }
@@ -93,9 +116,6 @@ func (h *Host) open(ctx context.Context) (err error) {
 		host = "127.0.0.1"
 	}
 	h.address = net.JoinHostPort(host, port)
-	if h.pki, err = loadPKI(h.opts.Data, []string{host}); err != nil {
-		return err
-	}
 	_, err = h.maker.Registry.Get(ctx, cluster.Default)
 	key, err := sealKey(h.opts.Data, errors.Is(err, cluster.ErrNotFound))
 	if err != nil {
@@ -105,17 +125,34 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if h.pki, err = h.loadPKI(ctx, seal, host); err != nil {
+		return err
+	}
 	number, err := strconv.Atoi(port)
 	if err != nil {
 		return err
 	}
-	h.maker = cluster.Maker{Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM}
+	h.maker = cluster.Maker{
+		Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM, Shared: h.opts.Store.Shared,
+	}
 	h.clusters = newClusters(h, h.opts.MaxAwake)
 	h.memory.trim, h.memory.used = h.clusters.trim, h.clusters.used
-	if err := h.maker.Sweep(ctx); err != nil {
+	before := time.Now() // what nobody else can be at is swept at once
+	if h.opts.Store.Shared {
+		before = before.Add(-sweepAfter)
+	}
+	if err := h.maker.Sweep(ctx, before); err != nil {
 		return err
 	}
 	return h.ensureDefault(ctx)
+}
+
+// loadPKI returns the host's CA, from the store if others share it, and a certificate of its own.
+func (h *Host) loadPKI(ctx context.Context, seal cluster.Seal, host string) (*pki, error) {
+	if h.opts.Store.Shared {
+		return sharedPKI(ctx, h.store, seal, []string{host})
+	}
+	return loadPKI(h.opts.Data, []string{host})
 }
 
 // ensureDefault makes the default cluster and writes its kubeconfig.
@@ -123,6 +160,9 @@ func (h *Host) ensureDefault(ctx context.Context) error {
 	info, err := h.maker.Registry.Get(ctx, cluster.Default)
 	if errors.Is(err, cluster.ErrNotFound) {
 		info, _, err = h.maker.Create(ctx, cluster.Default, time.Now())
+		if errors.Is(err, cluster.ErrExists) { // another instance was first
+			info, err = h.maker.Registry.Get(ctx, cluster.Default)
+		}
 	}
 	if err != nil {
 		return err
@@ -181,6 +221,9 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 			err = nil
 		}
 		return errors.Join(err, h.stop(cancel))
+	}
+	if h.opts.Store.Shared {
+		go (&neighbours{host: h}).run(h.watches)
 	}
 	ready()
 	select {

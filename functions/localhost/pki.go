@@ -1,6 +1,7 @@
 package localhost
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -140,6 +141,46 @@ func loadPKI(dir string, hosts []string) (*pki, error) {
 		return nil, fmt.Errorf("the host's CA in %s: %w", path, err)
 	}
 	return p, p.issue(hosts)
+}
+
+// Where instances share a store, they share a CA: their clients know one.
+const (
+	hostPartition = "_host"
+	caRow         = "ca"
+)
+
+// sharedPKI reads the CA from the store, making it if missing, and issues a serving certificate.
+func sharedPKI(ctx context.Context, store table.Store, seal cluster.Seal, hosts []string) (*pki, error) {
+	row, err := store.Get(ctx, hostPartition, caRow)
+	if errors.Is(err, table.ErrNotFound) {
+		if row.Value, err = sealedCA(seal); err != nil {
+			return nil, err
+		}
+		err = store.Commit(ctx, hostPartition, []table.Op{{Kind: table.Insert, Key: caRow, Value: row.Value}})
+		if err != nil { // another instance was first, or the reply was lost
+			row, err = store.Get(ctx, hostPartition, caRow)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's CA: %w", err)
+	}
+	bundle, err := seal.Unseal(row.Value, caRow)
+	if err != nil {
+		return nil, fmt.Errorf("the host's CA: %w: set %s to the key that the other instances use", err, SealKeyEnv)
+	}
+	p := &pki{}
+	if err := p.parse(bundle); err != nil {
+		return nil, fmt.Errorf("the host's CA in the store: %w: %w", table.ErrCorrupt, err)
+	}
+	return p, p.issue(hosts)
+}
+
+func sealedCA(seal cluster.Seal) ([]byte, error) {
+	bundle, err := newCA()
+	if err != nil {
+		return nil, fmt.Errorf("making the host's CA: %w", err)
+	}
+	return seal.Seal(bundle, caRow)
 }
 
 func newCA() ([]byte, error) {

@@ -1,0 +1,128 @@
+package localhost
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/events"
+)
+
+// Where instances share a store, any of them may vanish, and what it was at falls to the others.
+const (
+	// visitInterval is how often an instance looks for what others left, with one query.
+	visitInterval = time.Minute
+	// takeOverAfter a row has not changed, its instance counts as gone. An instance renews its row before
+	// it writes (renewAfter).
+	takeOverAfter = 2 * time.Minute
+	// verifyInterval is how long an instance may serve a cluster that was deleted elsewhere.
+	verifyInterval = 10 * time.Second
+	// sweepInterval is how often what was left of clusters is looked for, and sweepAfter how long their
+	// making or deleting may take.
+	sweepInterval, sweepAfter = time.Hour, time.Hour
+)
+
+// neighbours are the instances that share the store, as their dirty rows show them.
+type neighbours struct {
+	host *Host
+	// seen are the rows of others and when they were first seen as they are. It belongs to the one who visits.
+	seen  map[string]sighting
+	swept time.Time
+}
+
+type sighting struct {
+	etag  string
+	since time.Time
+}
+
+// run visits until the context ends.
+func (n *neighbours) run(ctx context.Context) {
+	ticker := time.NewTicker(visitInterval)
+	defer ticker.Stop()
+	n.swept = time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if err := n.visit(ctx, now); err != nil && ctx.Err() == nil {
+				slog.Warn("cannot look for what other instances left, will try again", "error", err)
+			}
+		}
+	}
+}
+
+// visit takes over what instances left that are gone.
+func (n *neighbours) visit(ctx context.Context, now time.Time) error {
+	marks, err := dirtyMarks(ctx, n.host.store)
+	if err != nil {
+		return err
+	}
+	seen := map[string]sighting{}
+	for _, m := range marks {
+		if m.instance == n.host.instance {
+			continue
+		}
+		s, before := n.seen[m.key]
+		if !before || s.etag != m.etag {
+			s = sighting{etag: m.etag, since: now}
+		}
+		seen[m.key] = s
+		if now.Sub(s.since) >= takeOverAfter && now.Sub(m.wake) >= takeOverAfter {
+			if err := n.takeOver(ctx, m); err != nil {
+				return err
+			}
+		}
+	}
+	n.seen = seen
+	if now.Sub(n.swept) >= sweepInterval {
+		n.swept = now
+		return n.host.maker.Sweep(ctx, now.Add(-sweepAfter))
+	}
+	return nil
+}
+
+// takeOver makes what another instance left this one's own: its row first, so that it is never nobody's.
+func (n *neighbours) takeOver(ctx context.Context, m dirtyMark) error {
+	a, err := n.host.clusters.get(ctx, m.cluster)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return removeMark(ctx, n.host.store, m.key, m.etag)
+	}
+	if err != nil {
+		return err
+	}
+	defer a.leave()
+	if err := a.dirty.takeOver(ctx); err != nil {
+		return err
+	}
+	if err := removeMark(ctx, n.host.store, m.key, m.etag); err != nil {
+		return err
+	}
+	a.functions.Ring(events.Timer{Cluster: m.cluster, Time: time.Now()}.Event())
+	return nil
+}
+
+// verify returns cluster.ErrNotFound for a cluster that another instance deleted. It asks now and then.
+func (h *Host) verify(ctx context.Context, a *awake) error {
+	if !h.opts.Store.Shared || !a.unverified(time.Now()) {
+		return nil
+	}
+	info, err := h.maker.Registry.Get(ctx, a.info.Name)
+	if err == nil && info.ID != a.info.ID {
+		err = cluster.ErrNotFound
+	}
+	return err
+}
+
+// unverified reports whether it is time to ask whether the cluster exists, and has others not ask.
+func (a *awake) unverified(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.verified) < verifyInterval {
+		return false
+	}
+	a.verified = now
+	return true
+}
