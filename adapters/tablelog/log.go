@@ -35,6 +35,9 @@ const (
 	maxLoads = 3
 	// maxAttempts of a transaction that loses its revision to another instance.
 	maxAttempts = 32
+	// gatherLeast and gatherMost bound how long a transaction waits for more writers: three times as long as the
+	// one before it took.
+	gatherLeast, gatherMost = 10 * time.Millisecond, 60 * time.Millisecond
 	// commitTimeout bounds a transaction once it has left: its callers may have gone.
 	commitTimeout = 30 * time.Second
 )
@@ -100,11 +103,17 @@ type Log struct {
 	used atomic.Uint64
 	// contended is set while others were seen to write. It belongs to the lead.
 	contended bool
+	// crowd is how many wrote while the last transaction was under way, and lasted how long it took. They
+	// belong to the lead.
+	crowd  int
+	lasted time.Duration
 	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
 	floor atomic.Uint64
 
 	queueMu sync.Mutex
 	queue   []*submission
+	// queued is signalled when something was added to the queue.
+	queued chan struct{}
 
 	// watchMu guards what follows, and is held while a state and its events are published.
 	watchMu sync.Mutex
@@ -118,7 +127,7 @@ type Log struct {
 func New(store table.Store, partition string, opts Options) *Log {
 	l := &Log{
 		store: store, partition: partition, opts: opts,
-		lead: make(chan struct{}, 1),
+		lead: make(chan struct{}, 1), queued: make(chan struct{}, 1),
 		subs: map[*Subscription]struct{}{},
 	}
 	l.writeID.Store(rand.Uint64()) //nolint:gosec // tells commits apart, is no secret
