@@ -161,8 +161,8 @@ func (l *Log) commitQueued(ctx context.Context, own *submission) {
 	}
 }
 
-// gather waits a moment for others where many write: until half of those who wrote lately wait, while the
-// other half is on its way. On a table in the network that makes a transaction of what would be ten, and takes
+// gather waits a moment for others where many write: until two thirds of those who wrote lately wait, while the
+// others are on their way. On a table in the network that makes a transaction of what would be ten, and takes
 // no longer. The caller leads.
 func (l *Log) gather() {
 	if l.opts.SoleWriter || l.crowd < 4 {
@@ -170,10 +170,11 @@ func (l *Log) gather() {
 	}
 	timer := time.NewTimer(min(max(3*l.lasted, gatherLeast), gatherMost))
 	defer timer.Stop()
-	for l.waiting() < min(l.crowd/2, maxChanges) {
+	for l.waiting() < min(l.crowd*2/3, maxChanges) {
 		select {
 		case <-l.queued:
 		case <-timer.C:
+			l.crowd = l.waiting()
 			return
 		}
 	}
@@ -373,7 +374,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		l.doubt.Store(true)
 		return err
 	}
-	l.lasted, l.crowd = time.Since(now), len(subs)+l.waiting()
+	l.lasted, l.crowd = time.Since(now), max(len(subs)+l.waiting(), l.crowd*7/8)
 	l.publish(next, events)
 	l.confirmed(tick, now)
 	for _, sub := range subs {

@@ -103,8 +103,8 @@ type Log struct {
 	used atomic.Uint64
 	// contended is set while others were seen to write. It belongs to the lead.
 	contended bool
-	// crowd is how many wrote while the last transaction was under way, and lasted how long it took. They
-	// belong to the lead.
+	// crowd is how many wrote lately while a transaction was under way, and lasted how long the last one took.
+	// They belong to the lead.
 	crowd  int
 	lasted time.Duration
 	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
