@@ -1,14 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/functions/localhost"
@@ -20,6 +21,9 @@ const dataEnv = "ZEROPLANE_DATA"
 
 // defaultMaxAwake clusters rest in memory, at some 30 MB each.
 const defaultMaxAwake = 8
+
+// defaultCache is enough for some hundred thousand small objects.
+const defaultCache = "1Gi"
 
 func defaultData() string {
 	if dir := os.Getenv(dataEnv); dir != "" {
@@ -34,29 +38,41 @@ func defaultData() string {
 
 func serveCommand() *cobra.Command {
 	var o localhost.Options
+	var store storeOptions
+	cacheSize := resource.QuantityValue{Quantity: resource.MustParse(defaultCache)}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve clusters on this machine",
 		Long: `Serve the Kubernetes API and run the control plane's functions, over a store in the data directory.
 The default cluster is made at the first start. Ctrl-C stops it; a second start on the same data
-has everything. One process at a time can have the data open.`,
+has everything. One process at a time can have the data open.
+
+` + storeHelp + `
+Instances that share a table also share $` + localhost.SealKeyEnv + `, 32 random bytes in base64, with which clusters' keys
+are sealed: openssl rand -base64 32`,
 		Example: `  zeroplane serve                                        # one cluster, no nodes
   zeroplane serve --simulate-nodes 3                     # with nodes that cost nothing
-  zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere`,
+  zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere
+  zeroplane serve --store azure                          # in a table of the storage account of the environment`,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), cmd, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Data, o.CacheBytes = store.data, cacheSize.Value()
+			return serve(cmd, o, store)
+		},
 	}
+	store.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:6443", "address to serve at; port 0 takes a free one")
-	f.StringVar(&o.Data, "data", defaultData(), "data directory (also $"+dataEnv+")")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "file to write the admin's kubeconfig to (default DATA/kubeconfig)")
 	f.IntVar(&o.SimulateNodes, "simulate-nodes", 0, "number of simulated nodes: pods on them run without containers")
 	f.IntVar(&o.MaxAwake, "max-awake", defaultMaxAwake, "number of clusters kept in memory while nobody uses them")
+	f.Var(&cacheSize, "cache", "memory that the objects of all clusters may take, as estimated; what is not used for longest is read again")
 	return cmd
 }
 
-func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
-	if err := check(o); err != nil {
+func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
+	ctx := cmd.Context()
+	if err := errors.Join(store.check(), check(o)); err != nil {
 		return err
 	}
 	if o.Kubeconfig == "" {
@@ -70,6 +86,13 @@ func serve(ctx context.Context, cmd *cobra.Command, o localhost.Options) error {
 		}
 		*path = absolute
 	}
+	store.data = o.Data
+	go apiserver.Warm()
+	opened, err := store.open(ctx)
+	if err != nil {
+		return advise(err, o)
+	}
+	o.Store = opened
 	h, err := localhost.Open(ctx, o)
 	if err != nil {
 		return advise(err, o)
@@ -96,12 +119,12 @@ func check(o localhost.Options) error {
 	switch {
 	case o.Listen == "":
 		return errors.New("--listen must not be empty")
-	case o.Data == "":
-		return errors.New("--data must not be empty")
 	case o.SimulateNodes < 0:
 		return errors.New("--simulate-nodes must not be negative")
 	case o.MaxAwake < 1:
 		return errors.New("--max-awake must be 1 or more")
+	case o.CacheBytes < 0:
+		return errors.New("--cache must not be negative")
 	}
 	if info, err := os.Stat(o.Kubeconfig); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("--kubeconfig must name a file, and %s is a directory or a device", o.Kubeconfig)
@@ -114,6 +137,10 @@ func greet(cmd *cobra.Command, h *localhost.Host, o localhost.Options) {
 	if exe, err := os.Executable(); err == nil {
 		kubectl = exe + " kubectl --kubeconfig " + o.Kubeconfig
 	}
+	where := o.Data
+	if o.Store.Shared {
+		where = "the table"
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), `zeroplane serves https://%s
 kubeconfig: %s
 
@@ -124,5 +151,5 @@ Try, in another shell:
   %s get pods -o wide
 
 Ctrl-C stops it; the data stays in %s.
-`, h.Address(), o.Kubeconfig, kubectl, kubectl, kubectl, o.Data)
+`, h.Address(), o.Kubeconfig, kubectl, kubectl, kubectl, where)
 }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zeroplane/zeroplane/adapters/table/azure"
+	"github.com/zeroplane/zeroplane/adapters/table/pebble"
+	"github.com/zeroplane/zeroplane/functions/localhost"
+)
+
+// The stores that there are.
+const (
+	embeddedStore = "embedded"
+	azureStore    = "azure"
+)
+
+// storeOptions say which store is meant.
+type storeOptions struct {
+	kind string
+	// data directory of the embedded store.
+	data string
+	// endpoint and table of Azure Table Storage. Credentials are the environment's.
+	endpoint, table string
+}
+
+// storeHelp is what the help of a command with these flags says of the credentials.
+const storeHelp = `The store is a directory of this machine (--store embedded), or a table of an Azure storage account that
+several instances may share (--store azure). The account is named by AZURE_STORAGE_CONNECTION_STRING, or by
+--azure-endpoint or AZURE_STORAGE_ACCOUNT together with AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or an
+identity of Microsoft Entra (environment, workload identity, managed identity, Azure CLI).`
+
+// flags adds the flags to a command.
+func (o *storeOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.kind, "store", embeddedStore, "where everything is kept: "+embeddedStore+" or "+azureStore)
+	f.StringVar(&o.data, "data", defaultData(), "data directory (also $"+dataEnv+")")
+	f.StringVar(&o.endpoint, "azure-endpoint", "", "URL of the table service, where it does not follow from the account")
+	f.StringVar(&o.table, "azure-table", azure.DefaultTable, "name of the table, made if missing")
+	complete(cmd, "store", embeddedStore, azureStore)
+}
+
+// check refuses what names no store.
+func (o *storeOptions) check() error {
+	switch {
+	case o.kind != embeddedStore && o.kind != azureStore:
+		return fmt.Errorf("--store must be %s or %s, not %q", embeddedStore, azureStore, o.kind)
+	case o.data == "":
+		return errors.New("--data must not be empty")
+	case o.kind == embeddedStore && o.endpoint != "":
+		return fmt.Errorf("--azure-endpoint needs --store %s", azureStore)
+	}
+	return nil
+}
+
+// open opens the store. It fails with pebble.ErrLocked, or with table.ErrCorrupt.
+func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
+	if o.kind == embeddedStore {
+		db, err := pebble.Open(filepath.Join(o.data, "store"))
+		if err != nil {
+			return localhost.Store{}, err
+		}
+		return localhost.Store{Store: db, Close: db.Close}, nil
+	}
+	options := azure.OptionsFromEnv()
+	options.Table = o.table
+	if o.endpoint != "" {
+		options.Endpoint = o.endpoint
+	}
+	s, err := azure.Open(ctx, options)
+	if err != nil {
+		return localhost.Store{}, fmt.Errorf("opening the store in Azure: %w", err)
+	}
+	return localhost.Store{Store: s, Close: func() error { return nil }, Shared: true}, nil
+}
