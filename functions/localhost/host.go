@@ -241,6 +241,7 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- h.http.ServeTLS(h.listener, "", "") }()
+	openCaches.add(h.cache)
 	if err := h.start(ctx); err != nil {
 		if ctx.Err() != nil { // told to stop meanwhile
 			err = nil
@@ -284,6 +285,7 @@ func (h *Host) stop(endRequests func()) error {
 		err = h.http.Close()
 	}
 	h.clusters.close()
+	openCaches.remove(h.cache)
 	h.memory.stop()
 	return errors.Join(err, h.close())
 }
