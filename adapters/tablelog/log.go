@@ -160,6 +160,9 @@ func Begin(ctx context.Context) context.Context {
 	return context.WithValue(ctx, begunKey{}, ticks.Add(1))
 }
 
+// Begun reports whether the context is that of a request whose beginning was marked.
+func Begun(ctx context.Context) bool { return ctx.Value(begunKey{}) != nil }
+
 // begun is the tick at which the request of a context began, or now.
 func begun(ctx context.Context) uint64 {
 	if t, ok := ctx.Value(begunKey{}).(uint64); ok {
