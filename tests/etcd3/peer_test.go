@@ -65,9 +65,8 @@ type side struct {
 	compact func(ctx context.Context, rev uint64) error
 	// catchUp lets watches of all clients hear of what others wrote.
 	catchUp func(ctx context.Context) error
-	// watching is called before a watch is made; what it returns waits until its first events were read. Initial
-	// says that the watch begins with the current state, which etcd3 reads in the background.
-	watching func(recursive, initial, versioned bool) (began func(ctx context.Context) error)
+	// watching is called before a watch is made that begins with reads; what it returns waits for them.
+	watching func(expected reads) (began func(ctx context.Context) error)
 	// rooted is what stands before every key in messages.
 	rooted string
 	stop   func()
@@ -112,7 +111,7 @@ func newOurs(l layout, seed uint64) *side {
 		}
 		return nil
 	}
-	s.watching = func(bool, bool, bool) func(context.Context) error { return nothing }
+	s.watching = func(reads) func(context.Context) error { return nothing }
 	return s
 }
 
@@ -260,21 +259,17 @@ func (c *countingKV) GetStream(ctx context.Context, key string, opts ...clientv3
 	return out, nil
 }
 
-// watching waits until a watch has read its first state: a stream of it, or one object after the look at the
-// revision that a watch from a version begins with.
-func (c *countingKV) watching(recursive, initial, versioned bool) func(context.Context) error {
-	if !initial {
-		return nothing
-	}
-	counter, want := &c.gets, c.gets.Load()+1
-	switch {
-	case recursive:
-		counter, want = &c.streams, c.streams.Load()+1
-	case versioned:
-		want++
-	}
+// reads are what etcd3 does in the background when a watch begins.
+type reads struct{ gets, streams int64 }
+
+// watching waits until a watch that is made after this call has read its first state.
+func (c *countingKV) watching(expected reads) func(context.Context) error {
+	expected.gets += c.gets.Load()
+	expected.streams += c.streams.Load()
 	return func(ctx context.Context) error {
-		for counter.Load() < want {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		for c.gets.Load() < expected.gets || c.streams.Load() < expected.streams {
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("etcd3 does not read the first state of a watch: %w", ctx.Err())

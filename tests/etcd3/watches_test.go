@@ -48,10 +48,7 @@ func (w *world) watch(ctx context.Context, s step) error {
 	for i, side := range w.sides {
 		key, opts := w.options(which(i), s, "")
 		opts.SendInitialEvents, opts.Predicate.AllowWatchBookmarks, opts.Predicate.Limit = sendInitials[s.SendInitial], s.Bookmarks, 0
-		versioned := opts.ResourceVersion != "" && opts.ResourceVersion != "0"
-		initial := opts.SendInitialEvents == nil && !versioned || opts.SendInitialEvents != nil && *opts.SendInitialEvents
-		// A watch from the future that wants the current state is refused before anything is read.
-		began := side.watching(opts.Recursive, initial && s.Version.Form != future, versioned)
+		began := side.watching(firstReads(opts, s.Version.Form == future))
 		n.streams[i], errs[i] = side.of[s.Client].Watch(ctx, key, opts)
 		if errs[i] == nil {
 			if err := began(ctx); err != nil {
@@ -66,6 +63,25 @@ func (w *world) watch(ctx context.Context, s step) error {
 		w.watches = append(w.watches, n)
 	}
 	return nil
+}
+
+// firstReads of a watch: the newest revision if it begins with a state and names a version, and then the state, unless
+// the version is from the future.
+func firstReads(opts storage.ListOptions, fromTheFuture bool) reads {
+	versioned := opts.ResourceVersion != "" && opts.ResourceVersion != "0"
+	initial := opts.SendInitialEvents == nil && !versioned || opts.SendInitialEvents != nil && *opts.SendInitialEvents
+	var r reads
+	if initial && versioned {
+		r.gets++
+	}
+	switch {
+	case !initial || fromTheFuture:
+	case opts.Recursive:
+		r.streams++
+	default:
+		r.gets++
+	}
+	return r
 }
 
 // atTheFloor says whether a watch begins just before what was compacted to (see the difference "the change at the floor").
