@@ -13,7 +13,7 @@
 // differences_test.go lists what differs on purpose, and why. mutants_test.go breaks our storage in many ways and
 // checks that each is caught, so that agreement means something.
 //
-//	go test ./tests/etcd3                       150 histories, under a minute
+//	go test ./tests/etcd3                       300 histories, under a minute
 //	ZEROPLANE_LONG=1 go test ./tests/etcd3      5,000
 //	go test ./tests/etcd3 -rapid.seed=N         those of one seed, which a failure prints
 //

@@ -179,6 +179,9 @@ var mutants = map[string]mutant{
 	"creations write over what exists": {create: func(ctx context.Context, s storage.Interface, key string, obj, out runtime.Object, ttl uint64) error {
 		err := s.Create(ctx, key, obj, out, ttl)
 		if storage.IsExist(err) {
+			if out == nil {
+				out = newPod()
+			}
 			return s.GuaranteedUpdate(ctx, key, out, false, nil, storage.SimpleUpdate(func(runtime.Object) (runtime.Object, error) { return obj.DeepCopyObject(), nil }), nil)
 		}
 		return err

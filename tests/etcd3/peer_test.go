@@ -63,6 +63,8 @@ type side struct {
 	bump func(ctx context.Context) error
 	// compact drops what is before a revision.
 	compact func(ctx context.Context, rev uint64) error
+	// compactFirst does so on the first client's instance alone.
+	compactFirst func(ctx context.Context, rev uint64) error
 	// catchUp lets watches of all clients hear of what others wrote.
 	catchUp func(ctx context.Context) error
 	// watching is called before a watch is made that begins with reads; what it returns waits for them.
@@ -103,6 +105,7 @@ func newOurs(l layout, seed uint64) *side {
 	}
 	s.bump = func(ctx context.Context) error { return bumpOurs(ctx, logs[0]) }
 	s.compact = func(ctx context.Context, rev uint64) error { return compactOurs(ctx, logs, rev) }
+	s.compactFirst = func(ctx context.Context, rev uint64) error { return compactOurs(ctx, logs[:1], rev) }
 	s.catchUp = func(ctx context.Context) error {
 		for _, l := range logs {
 			if _, err := l.Current(ctx); err != nil {
@@ -227,6 +230,7 @@ func (p *peer) newTheirs() (*side, error) {
 		_, err := p.client.Compact(ctx, int64(rev)) //nolint:gosec // a revision of a test
 		return err
 	}
+	s.compactFirst = s.compact
 	s.watching = p.kv.watching
 	return s, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // Histories of the short and of the long form.
 const (
-	shortHistories = "150"
+	shortHistories = "300"
 	longHistories  = "5000"
 )
 

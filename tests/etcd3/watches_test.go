@@ -19,7 +19,7 @@ const (
 	// maxWatches of a history at a time.
 	maxWatches = 6
 	// patience with a watch that says nothing.
-	patience = 10 * time.Second
+	patience = 5 * time.Second
 	// sentinel is the annotation by which a watch sees that it has seen all.
 	sentinel = "sentinel"
 )
