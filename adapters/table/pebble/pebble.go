@@ -204,7 +204,7 @@ func decode(key string, stored []byte) (table.Row, error) {
 	}
 	return table.Row{
 		Key:   key,
-		ETag:  strconv.FormatUint(binary.BigEndian.Uint64(stored), 16),
+		ETag:  formatETag(stored),
 		Value: append([]byte(nil), stored[etagBytes:]...),
 	}, nil
 }
@@ -324,6 +324,15 @@ func (s *Store) etag(key []byte) (etag string, exists bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	row, err := decode(string(key), stored)
-	return row.ETag, true, errors.Join(err, closer.Close())
+	if len(stored) < etagBytes {
+		err = fmt.Errorf("row %q: %w: %d bytes", key, table.ErrCorrupt, len(stored))
+	} else {
+		etag = formatETag(stored)
+	}
+	return etag, true, errors.Join(err, closer.Close())
+}
+
+// formatETag is the ETag of a stored row.
+func formatETag(stored []byte) string {
+	return strconv.FormatUint(binary.BigEndian.Uint64(stored), 16)
 }
