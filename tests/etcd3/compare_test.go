@@ -183,7 +183,7 @@ func (r *revisions) sameToken(ours, theirs string) error {
 	if o.Revision == -1 && t.Revision == -1 {
 		return nil
 	}
-	if err := r.pair(uint64(o.Revision), uint64(t.Revision)); err != nil { //nolint:gosec // negative ones pair with nothing
+	if err := r.pair(uint64(o.Revision), uint64(t.Revision)); err != nil {
 		return fmt.Errorf("continue token: %w", err)
 	}
 	return nil
@@ -214,7 +214,7 @@ func kind(err error) string {
 // sameError compares errors in kind and message. Rooted is what stands before keys in etcd3's.
 func (r *revisions) sameError(ours, theirs error, rooted string) error {
 	if kind(ours) != kind(theirs) {
-		return fmt.Errorf("our error is %s (%v), etcd3's is %s (%v)", kind(ours), ours, kind(theirs), theirs)
+		return fmt.Errorf("our error is %s (%s), etcd3's is %s (%s)", kind(ours), fmt.Sprint(ours), kind(theirs), fmt.Sprint(theirs))
 	}
 	if ours == nil {
 		return nil

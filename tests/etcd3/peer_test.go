@@ -227,7 +227,7 @@ func (p *peer) newTheirs() (*side, error) {
 		return err
 	}
 	s.compact = func(ctx context.Context, rev uint64) error {
-		_, err := p.client.Compact(ctx, int64(rev)) //nolint:gosec // a revision of a test
+		_, err := p.client.Compact(ctx, int64(rev))
 		return err
 	}
 	s.compactFirst = s.compact
