@@ -296,7 +296,8 @@ func (s *Store) Commit(_ context.Context, partition string, ops []table.Op) erro
 
 func (s *Store) stage(batch *pebble.Batch, partition string, op table.Op, etag uint64) error {
 	key := storedKey(partition, op.Key)
-	if op.Kind != table.Put {
+	sure := op.Kind == table.Delete && op.ETag == table.Any && op.Exists // a look would read a block of the disk
+	if op.Kind != table.Put && !sure {
 		current, exists, err := s.etag(key)
 		if err != nil {
 			return s.readError(partition, err)
