@@ -108,6 +108,9 @@ type Op struct {
 	Value []byte
 	// ETag that Update and Delete require; Any or a version, never empty.
 	ETag string
+	// Exists says of a Delete of Any version that the row is there if the transaction's other operations can be
+	// applied, so that a store need not look.
+	Exists bool
 }
 
 // Store is a database of partitions.

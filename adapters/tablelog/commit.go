@@ -424,7 +424,7 @@ func appendRows(ops []table.Op, ev Event, id uint64) []table.Op {
 	if ev.Type == Deleted {
 		return append(ops,
 			table.Op{Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()},
-			table.Op{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any})
+			table.Op{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any, Exists: true})
 	}
 	r.created, r.expires, r.owners, r.value = ev.Entry.Created, ev.Entry.Expires, ev.Entry.Owners, ev.Entry.Value
 	if valueParts(len(r.value)) > 0 {

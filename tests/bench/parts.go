@@ -42,6 +42,7 @@ type part struct {
 var parts = []part{
 	{name: "coldstart", measure: measureColdStart},
 	{name: "api", measure: measureAPI},
+	{name: "storage", measure: measureStorage},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
 }

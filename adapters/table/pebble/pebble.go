@@ -204,7 +204,7 @@ func decode(key string, stored []byte) (table.Row, error) {
 	}
 	return table.Row{
 		Key:   key,
-		ETag:  strconv.FormatUint(binary.BigEndian.Uint64(stored), 16),
+		ETag:  formatETag(stored),
 		Value: append([]byte(nil), stored[etagBytes:]...),
 	}, nil
 }
@@ -296,7 +296,8 @@ func (s *Store) Commit(_ context.Context, partition string, ops []table.Op) erro
 
 func (s *Store) stage(batch *pebble.Batch, partition string, op table.Op, etag uint64) error {
 	key := storedKey(partition, op.Key)
-	if op.Kind != table.Put {
+	sure := op.Kind == table.Delete && op.ETag == table.Any && op.Exists // a look would read a block of the disk
+	if op.Kind != table.Put && !sure {
 		current, exists, err := s.etag(key)
 		if err != nil {
 			return s.readError(partition, err)
@@ -324,6 +325,15 @@ func (s *Store) etag(key []byte) (etag string, exists bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	row, err := decode(string(key), stored)
-	return row.ETag, true, errors.Join(err, closer.Close())
+	if len(stored) < etagBytes {
+		err = fmt.Errorf("row %q: %w: %d bytes", key, table.ErrCorrupt, len(stored))
+	} else {
+		etag = formatETag(stored)
+	}
+	return etag, true, errors.Join(err, closer.Close())
+}
+
+// formatETag is the ETag of a stored row.
+func formatETag(stored []byte) string {
+	return strconv.FormatUint(binary.BigEndian.Uint64(stored), 16)
 }
