@@ -209,8 +209,10 @@ func TestNoRowIsWrittenByMoreThanOneChange(t *testing.T) {
 	}
 }
 
-// london: the table was asked every 50 ms whether something had changed.
+// london: the table was asked every 50 ms whether something had changed. Here a log is looked at while somebody
+// watches what others may write, some 75 times a minute (tablelog/follow.go), and otherwise never.
 func TestAnIdleInstanceAsksTheStoreNothing(t *testing.T) {
+	const idle, looks = time.Second, 4 // after 100, 300, 700 and 1500 ms
 	for name, o := range map[string]tablelog.Options{"sole writer": {SoleWriter: true}, "one of many": {}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,11 +221,20 @@ func TestAnIdleInstanceAsksTheStoreNothing(t *testing.T) {
 			s := newStorage(store, o)
 			create(ctx, t, s, "a", "")
 			names(ctx, t, s)
-			wantEvent(t, watchAll(ctx, t, s, "1"), "ADDED a 2") // and stays open
+			watched, stop := context.WithCancel(ctx)
+			defer stop()
+			wantEvent(t, watchAll(watched, t, s, "1"), "ADDED a 2") // and stays open
 			before := store.calls.Load()
-			time.Sleep(500 * time.Millisecond)
-			if asked := store.calls.Load() - before; before == 0 || asked != 0 {
+			time.Sleep(idle)
+			if asked := store.calls.Load() - before; before == 0 || o.SoleWriter && asked != 0 || asked > looks {
 				t.Errorf("it asked %d times before, and %d times while nothing happened", before, asked)
+			}
+			stop()
+			time.Sleep(idle) // what was under way ends
+			before = store.calls.Load()
+			time.Sleep(idle)
+			if asked := store.calls.Load() - before; asked != 0 {
+				t.Errorf("it asked %d times while nobody watched", asked)
 			}
 		})
 	}
