@@ -76,6 +76,15 @@ type Options struct {
 	// BeforeWrite is called, if set, before a transaction leaves; an error stops it. What it returns
 	// is called when the transaction has ended, one way or the other, and was rung for.
 	BeforeWrite func(context.Context) (ended func(), err error)
+	// Now, if set, is the clock that changes are stamped with; time.Now otherwise.
+	Now func() time.Time
+}
+
+func (o Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
 }
 
 // Log is one dense log.
@@ -230,7 +239,7 @@ func (l *Log) Trim(ctx context.Context) error {
 		return nil
 	}
 	next := newState()
-	next.Rev = s.Rev
+	next.Rev, next.written = s.Rev, s.written
 	s.Ascend("", "", func(e *Entry) bool {
 		next.set(&Entry{
 			Key: strings.Clone(e.Key), Rev: e.Rev, Created: e.Created, Expires: e.Expires,

@@ -1,0 +1,316 @@
+package tablelog
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+)
+
+// Invariants of a log that Verify names (docs/row-schema.md).
+const (
+	KnownRows        = "known-rows"
+	Records          = "records"
+	Keys             = "keys"
+	DenseRevisions   = "dense-revisions"
+	Floor            = "floor"
+	KeptPredecessors = "kept-predecessors"
+	Predecessors     = "predecessors"
+	Creations        = "creations"
+	ObjectRows       = "object-rows"
+	Compaction       = "compaction"
+	ValueRows        = "value-rows"
+	Times            = "times"
+)
+
+// Finding is something that no writer of the log can have left there.
+type Finding struct {
+	Row       string
+	Invariant string
+	Message   string
+}
+
+// Verified is what Verify saw.
+type Verified struct {
+	// Rev is the newest revision, Floor the oldest that is kept.
+	Rev, Floor uint64
+	Rows       int
+	Findings   []Finding
+}
+
+// VerifyOptions of Verify.
+type VerifyOptions struct {
+	// Value, if set, is asked for what is wrong with the value of each change, and names the invariant.
+	Value func(key string, value []byte) (invariant, message string)
+	// Progress, if set, is told the number of rows that were read.
+	Progress func(rows int)
+}
+
+// Verify reads all rows of a partition and says where they break an invariant. Others may write to the log
+// and compact it meanwhile: what may have moved is read again, in an order that settles it, before it is
+// reported. What follows from a row that is missing or cannot be read is not reported beside it.
+func Verify(ctx context.Context, store table.Store, partition string, o VerifyOptions) (Verified, error) {
+	v := &verification{
+		l: New(store, partition, Options{}), o: o, records: map[uint64]*seen{}, holes: map[uint64]bool{},
+		suspect: map[uint64]bool{}, objects: map[string]*seen{}, values: map[uint64]map[int]int{},
+	}
+	steps := []func(context.Context) error{
+		v.readFloor, v.scan, v.checkFloor, v.checkDensity, v.checkRecords, v.checkObjects, v.checkValues,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return v.out, fmt.Errorf("verifying partition %q: %w", partition, err)
+		}
+	}
+	sort.SliceStable(v.out.Findings, func(i, j int) bool { return v.out.Findings[i].Row < v.out.Findings[j].Row })
+	return v.out, nil
+}
+
+// seen is a record without its value.
+type seen struct {
+	record
+	sum [sha256.Size]byte
+}
+
+// verification is a Verify under way.
+type verification struct {
+	l   *Log
+	o   VerifyOptions
+	out Verified
+	// records by revision, and holes: the revisions whose rows are missing or unreadable, and reported.
+	records map[uint64]*seen
+	holes   map[uint64]bool
+	// suspect are records that were reported: nothing is concluded from them.
+	suspect map[uint64]bool
+	// objects by row key, nil for a row that was reported.
+	objects map[string]*seen
+	// values are the sizes of the value rows, by revision and part.
+	values map[uint64]map[int]int
+	// blind is set when the floor is not known: nothing can be said about what is below.
+	blind bool
+}
+
+func (v *verification) report(row, invariant, format string, args ...any) {
+	v.out.Findings = append(v.out.Findings, Finding{Row: row, Invariant: invariant, Message: fmt.Sprintf(format, args...)})
+}
+
+// readFloor comes before all else: what it says is true of everything read later.
+func (v *verification) readFloor(ctx context.Context) error {
+	floor, err := v.l.readFloor(ctx)
+	if errors.Is(err, table.ErrCorrupt) || err == nil && floor.etag != "" && floor.rev <= firstRevision {
+		v.report(floorKey, Floor, "the row does not hold a revision that can be the oldest kept")
+		v.blind = true
+		return nil
+	}
+	v.out.Floor = floor.rev
+	return err
+}
+
+// scan reads all rows. Log rows come first, the newest before the others, then object rows, then value rows.
+func (v *verification) scan(ctx context.Context) error {
+	const progressRows = 1000
+	var broken error
+	err := table.All(ctx, v.l.store, v.l.partition, table.Query{From: " ", To: "\x7f"}, func(row table.Row) bool {
+		if v.out.Rows++; v.o.Progress != nil && v.out.Rows%progressRows == 0 {
+			v.o.Progress(progressRows)
+		}
+		broken = v.note(ctx, row)
+		return broken == nil
+	})
+	v.out.Rev = max(v.out.Rev, firstRevision)
+	return errors.Join(err, broken)
+}
+
+func (v *verification) note(ctx context.Context, row table.Row) error {
+	switch {
+	case strings.HasPrefix(row.Key, logClass):
+		return v.noteLogRow(ctx, row)
+	case strings.HasPrefix(row.Key, objectClass):
+		return v.noteObjectRow(ctx, row)
+	case strings.HasPrefix(row.Key, valueClass):
+		if rev, part, ok := parseValueKey(row.Key); ok {
+			if v.values[rev] == nil {
+				v.values[rev] = map[int]int{}
+			}
+			v.values[rev][part] = len(row.Value)
+			return nil
+		}
+	case row.Key == floorKey:
+		return nil
+	}
+	v.report(row.Key, KnownRows, "no row of a log has such a key")
+	return nil
+}
+
+func (v *verification) noteLogRow(ctx context.Context, row table.Row) error {
+	complement, err := strconv.ParseUint(row.Key[len(logClass):], 16, 64)
+	rev := ^complement
+	if err != nil || row.Key != logKey(rev) || rev <= firstRevision {
+		v.report(row.Key, KnownRows, "no row of a log has such a key")
+		return nil
+	}
+	v.out.Rev = max(v.out.Rev, rev)
+	r, err := decodeRecord(row.Value)
+	invariant, message := Records, ""
+	switch {
+	case err != nil:
+		message = err.Error()
+	case r.rev != rev:
+		invariant, message = DenseRevisions, fmt.Sprintf("the row of revision %d holds the change of revision %d", rev, r.rev)
+	case r.typ == Deleted && (len(r.value) > 0 || r.parts > 0):
+		message = "a deletion with a value"
+	}
+	if message != "" {
+		v.holes[rev] = true
+		return v.reportIfStill(ctx, row, invariant, message)
+	}
+	v.records[rev] = &seen{record: r, sum: sha256.Sum256(row.Value)}
+	if v.o.Value != nil && r.typ != Deleted {
+		err = v.checkValue(ctx, row, r)
+	}
+	v.records[rev].value = nil
+	return err
+}
+
+// checkValue asks what is wrong with a record's value. A value whose rows are not all there is reported
+// elsewhere, or went with its log row.
+func (v *verification) checkValue(ctx context.Context, row table.Row, r record) error {
+	e, err := v.l.materialize(ctx, r)
+	if errors.Is(err, ErrCompacted) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if invariant, message := v.o.Value(r.key, e.Value); message != "" {
+		return v.reportIfStill(ctx, row, invariant, message)
+	}
+	return nil
+}
+
+func (v *verification) noteObjectRow(ctx context.Context, row table.Row) error {
+	v.objects[row.Key] = nil
+	r, err := decodeRecord(row.Value)
+	invariant, message := Records, ""
+	switch {
+	case err != nil:
+		message = err.Error()
+	case row.Key != objectKey(r.key):
+		invariant, message = Keys, fmt.Sprintf("the row holds %q, whose row is %q", r.key, objectKey(r.key))
+	case r.typ == Deleted:
+		message = "the row of an object holds a deletion"
+	}
+	if message != "" {
+		return v.reportIfStill(ctx, row, invariant, message)
+	}
+	v.objects[row.Key] = &seen{record: r, sum: sha256.Sum256(row.Value)}
+	v.objects[row.Key].value = nil
+	return nil
+}
+
+// reportIfStill reports a row unless it has changed or gone since it was read.
+func (v *verification) reportIfStill(ctx context.Context, row table.Row, invariant, message string) error {
+	now, err := v.get(ctx, row.Key)
+	if err == nil && now != nil && string(now.Value) == string(row.Value) {
+		v.report(row.Key, invariant, "%s", message)
+	}
+	return err
+}
+
+// get returns a row, nil if there is none.
+func (v *verification) get(ctx context.Context, key string) (*table.Row, error) {
+	row, err := v.l.store.Get(ctx, v.l.partition, key)
+	if errors.Is(err, table.ErrNotFound) {
+		return nil, nil
+	}
+	return &row, err
+}
+
+// parseValueKey takes the key of a value row apart.
+func parseValueKey(key string) (rev uint64, part int, ok bool) {
+	a, b, _ := strings.Cut(key[len(valueClass):], "-")
+	rev, err := strconv.ParseUint(a, 16, 64)
+	n, err2 := strconv.ParseUint(b, 16, 8)
+	part = int(n) //nolint:gosec // of 8 bits
+	return rev, part, err == nil && err2 == nil && key == valueKey(rev, part)
+}
+
+// checkFloor comes after the scan: the head can only have moved on since the floor was read.
+func (v *verification) checkFloor(context.Context) error {
+	if v.out.Floor > v.out.Rev {
+		v.report(floorKey, Floor, "revision %d is the oldest kept, and the newest is %d", v.out.Floor, v.out.Rev)
+		v.blind = true
+	}
+	if v.blind {
+		v.out.Floor = v.out.Rev
+	}
+	return nil
+}
+
+// checkDensity finds revisions that have no row. A floor that is read after the scan settles which of them
+// compaction took.
+func (v *verification) checkDensity(ctx context.Context) error {
+	type gap struct{ from, to uint64 }
+	var gaps []gap
+	for rev := max(v.out.Floor, firstRevision+1); rev <= v.out.Rev; rev++ {
+		if v.records[rev] != nil || v.holes[rev] {
+			continue
+		}
+		if n := len(gaps); n > 0 && gaps[n-1].to == rev-1 {
+			gaps[n-1].to = rev
+		} else {
+			gaps = append(gaps, gap{rev, rev})
+		}
+	}
+	if len(gaps) == 0 {
+		return nil
+	}
+	now := floorRow{rev: v.out.Floor}
+	if !v.blind {
+		var err error
+		if now, err = v.l.readFloor(ctx); err != nil {
+			return err
+		}
+	}
+	for _, g := range gaps {
+		from := max(g.from, now.rev)
+		switch {
+		case from > g.to:
+			continue
+		case from == g.to:
+			v.report(logKey(from), DenseRevisions, "revision %d is missing", from)
+		default:
+			v.report(logKey(from), DenseRevisions, "revisions %d to %d are missing", from, g.to)
+		}
+		for rev := from; rev <= g.to; rev++ {
+			v.holes[rev] = true
+		}
+	}
+	return nil
+}
+
+// holeBetween reports whether a change that is missing or unreadable may lie between two revisions.
+func (v *verification) holeBetween(after, before uint64) bool {
+	for rev := range v.holes {
+		if rev > after && rev < before {
+			return true
+		}
+	}
+	return false
+}
+
+// ordered returns the revisions of the records in their order.
+func (v *verification) ordered() []uint64 { return sortedRows(v.records) }
+
+// sortedRows returns the keys of a map in their order.
+func sortedRows[K cmp.Ordered, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}
