@@ -59,7 +59,7 @@ type VerifyOptions struct {
 // reported. What follows from a row that is missing or cannot be read is not reported beside it.
 func Verify(ctx context.Context, store table.Store, partition string, o VerifyOptions) (Verified, error) {
 	v := &verification{
-		l: New(store, partition, Options{}), o: o, records: map[uint64]*seen{}, holes: map[uint64]bool{},
+		l: New(store, partition, Options{}), o: o, records: map[uint64]*seen{},
 		suspect: map[uint64]bool{}, objects: map[string]*seen{}, values: map[uint64]map[int]int{},
 	}
 	steps := []func(context.Context) error{
@@ -87,7 +87,7 @@ type verification struct {
 	out Verified
 	// records by revision, and holes: the revisions whose rows are missing or unreadable, and reported.
 	records map[uint64]*seen
-	holes   map[uint64]bool
+	holes   []gap
 	// suspect are records that were reported: nothing is concluded from them.
 	suspect map[uint64]bool
 	// objects by row key, nil for a row that was reported.
@@ -169,7 +169,7 @@ func (v *verification) noteLogRow(ctx context.Context, row table.Row) error {
 		message = "a deletion with a value"
 	}
 	if message != "" {
-		v.holes[rev] = true
+		v.holes = append(v.holes, gap{rev, rev})
 		return v.reportIfStill(ctx, row, invariant, message)
 	}
 	v.records[rev] = &seen{record: r, sum: sha256.Sum256(row.Value)}
@@ -255,21 +255,13 @@ func (v *verification) checkFloor(context.Context) error {
 	return nil
 }
 
+// gap is a range of revisions.
+type gap struct{ from, to uint64 }
+
 // checkDensity finds revisions that have no row. A floor that is read after the scan settles which of them
 // compaction took.
 func (v *verification) checkDensity(ctx context.Context) error {
-	type gap struct{ from, to uint64 }
-	var gaps []gap
-	for rev := max(v.out.Floor, firstRevision+1); rev <= v.out.Rev; rev++ {
-		if v.records[rev] != nil || v.holes[rev] {
-			continue
-		}
-		if n := len(gaps); n > 0 && gaps[n-1].to == rev-1 {
-			gaps[n-1].to = rev
-		} else {
-			gaps = append(gaps, gap{rev, rev})
-		}
-	}
+	gaps := v.missing()
 	if len(gaps) == 0 {
 		return nil
 	}
@@ -281,30 +273,45 @@ func (v *verification) checkDensity(ctx context.Context) error {
 		}
 	}
 	for _, g := range gaps {
-		from := max(g.from, now.rev)
+		g.from = max(g.from, now.rev)
 		switch {
-		case from > g.to:
+		case g.from > g.to:
 			continue
-		case from == g.to:
-			v.report(logKey(from), DenseRevisions, "revision %d is missing", from)
+		case g.from == g.to:
+			v.report(logKey(g.from), DenseRevisions, "revision %d is missing", g.from)
 		default:
-			v.report(logKey(from), DenseRevisions, "revisions %d to %d are missing", from, g.to)
+			v.report(logKey(g.from), DenseRevisions, "revisions %d to %d are missing", g.from, g.to)
 		}
-		for rev := from; rev <= g.to; rev++ {
-			v.holes[rev] = true
-		}
+		v.holes = append(v.holes, g)
 	}
 	return nil
 }
 
-// holeBetween reports whether a change that is missing or unreadable may lie between two revisions.
-func (v *verification) holeBetween(after, before uint64) bool {
-	for rev := range v.holes {
-		if rev > after && rev < before {
-			return true
-		}
+// missing returns the revisions above the floor without a row, and sorts the holes.
+func (v *verification) missing() []gap {
+	sort.Slice(v.holes, func(i, j int) bool { return v.holes[i].from < v.holes[j].from })
+	revs := v.ordered()
+	for _, h := range v.holes {
+		revs = append(revs, h.from)
 	}
-	return false
+	slices.Sort(revs)
+	var gaps []gap
+	next := max(v.out.Floor, firstRevision+1)
+	for _, rev := range revs {
+		if rev > next {
+			gaps = append(gaps, gap{next, rev - 1})
+		}
+		next = max(next, rev+1)
+	}
+	return gaps
+}
+
+// hole reports whether the row of a revision is missing or cannot be read.
+func (v *verification) hole(rev uint64) bool { return v.holeBetween(rev-1, rev+1) }
+
+// holeBetween reports whether that is so of one between two revisions.
+func (v *verification) holeBetween(after, before uint64) bool {
+	return slices.ContainsFunc(v.holes, func(h gap) bool { return h.from < before && h.to > after })
 }
 
 // ordered returns the revisions of the records in their order.

@@ -56,7 +56,7 @@ func (v *verification) checkRecord(ctx context.Context, r, before *seen) error {
 	if r.rev < v.out.Floor || v.blind {
 		return nil // what it names may be gone
 	}
-	if r.prev != 0 && v.records[r.prev] == nil && !v.holes[r.prev] {
+	if r.prev != 0 && v.records[r.prev] == nil && !v.hole(r.prev) {
 		return v.checkPredecessorGone(ctx, r)
 	}
 	if before != nil && (before.rev < v.out.Floor && before.rev != r.prev || v.holeBetween(before.rev, r.rev)) {
@@ -96,7 +96,7 @@ func (v *verification) checkPredecessorGone(ctx context.Context, r *seen) error 
 func (v *verification) checkKept(ctx context.Context, r, next *seen) error {
 	old := r.rev < v.out.Floor && !v.blind
 	if next != nil {
-		if old && !v.suspect[next.rev] && (next.rev < v.out.Floor || next.prev != r.rev) {
+		if old && !v.suspect[next.rev] && !v.holeBetween(r.rev, next.rev) && (next.rev < v.out.Floor || next.prev != r.rev) {
 			v.report(logKey(r.rev), Compaction, "revision %d of %q is below the oldest kept, %d, and nothing names it", r.rev, r.key, v.out.Floor)
 		}
 		return nil
@@ -117,7 +117,8 @@ func (v *verification) checkKept(ctx context.Context, r, next *seen) error {
 }
 
 // checkObjectGone reports an object whose newest change is no deletion and that has no row, unless it was
-// changed since the scan. The log is read after the row was not found.
+// changed since the scan. The log is read after the row was not found, and then the change itself: while that
+// is kept, so is the one that came after it.
 func (v *verification) checkObjectGone(ctx context.Context, r *seen) error {
 	row, err := v.get(ctx, objectKey(r.key))
 	if err != nil || row != nil {
@@ -130,7 +131,11 @@ func (v *verification) checkObjectGone(ctx context.Context, r *seen) error {
 		touched = err != nil || later.key == r.key // what cannot be read may be of any object
 		return !touched
 	})
-	if err == nil && !touched {
+	if err != nil || touched {
+		return err
+	}
+	row, err = v.get(ctx, logKey(r.rev))
+	if err == nil && row != nil {
 		v.report(objectKey(r.key), ObjectRows, "revision %d, the newest of %q, is %s, and the object has no row", r.rev, r.key, r.typ)
 	}
 	return err
@@ -144,7 +149,7 @@ func (v *verification) checkObjects(ctx context.Context) error {
 	}
 	for _, key := range sortedRows(v.objects) {
 		o := v.objects[key]
-		if o == nil || v.holes[o.rev] {
+		if o == nil || v.hole(o.rev) {
 			continue
 		}
 		if r := v.records[o.rev]; r != nil && r.sum == o.sum && newest[o.key] == o.rev {
@@ -206,7 +211,7 @@ func (v *verification) checkValues(ctx context.Context) error {
 	for _, rev := range sortedRows(v.values) {
 		for _, part := range sortedRows(v.values[rev]) {
 			r := v.records[rev]
-			if v.holes[rev] || r != nil && part < r.parts {
+			if v.hole(rev) || r != nil && part < r.parts {
 				continue
 			}
 			if err := v.checkOrphan(ctx, rev, part); err != nil {
