@@ -128,6 +128,9 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 		{Kind: table.Insert, Key: registryFrom + i.Name, Value: value},
 		{Kind: table.Delete, Key: leftKey(i), ETag: table.Any},
 	})
+	if errors.Is(err, table.ErrExists) && r.registered(ctx, i) {
+		return nil
+	}
 	if errors.Is(err, table.ErrExists) {
 		return fmt.Errorf("%w: %q", ErrExists, i.Name)
 	}
@@ -135,6 +138,13 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 		return fmt.Errorf("registering cluster %q: %w", i.Name, err)
 	}
 	return nil
+}
+
+// registered reports whether a transaction that was refused was refused because it had been done: a client of
+// the store sends one again when the reply is lost.
+func (r Registry) registered(ctx context.Context, i Info) bool {
+	there, err := r.Get(ctx, i.Name)
+	return err == nil && there.ID == i.ID
 }
 
 // remove takes a cluster from the registry, and notes that its partitions are left. It fails with
