@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -220,10 +221,7 @@ func (v *saving) give(ctx context.Context, r record, object bool) error {
 	if object {
 		v.given[r.rev] = struct{}{}
 	}
-	return v.yield(Saved{
-		Type: r.typ, WriteID: r.writeID, Written: r.written, Rev: r.rev, Prev: r.prev, Created: r.created, PrevParts: r.prevParts,
-		Expires: r.expires, Key: r.key, Owners: r.owners, Value: e.Value, Object: object,
-	})
+	return v.yield(r.saved(e.Value, object))
 }
 
 // recordAt returns the record of a revision, or ErrCompacted.
@@ -236,4 +234,31 @@ func (l *Log) recordAt(ctx context.Context, rev uint64) (record, error) {
 		return record{}, err
 	}
 	return decodeRecord(row.Value)
+}
+
+// Floor reads the oldest revision that is kept.
+func (l *Log) Floor(ctx context.Context) (uint64, error) {
+	floor, err := l.readFloor(ctx)
+	return floor.rev, err
+}
+
+// Peek returns what a row of a log says of its change, without a value that stands in rows of its own, and
+// whether it is the row of an object. A row that holds no change gives none.
+func Peek(row table.Row) (change Saved, object bool, err error) {
+	object = strings.HasPrefix(row.Key, objectClass)
+	if !object && !strings.HasPrefix(row.Key, logClass) {
+		return Saved{}, false, nil
+	}
+	r, err := decodeRecord(row.Value)
+	if err != nil {
+		return Saved{}, object, fmt.Errorf("row %q: %w", row.Key, err)
+	}
+	return r.saved(r.value, object), object, nil
+}
+
+func (r record) saved(value []byte, object bool) Saved {
+	return Saved{
+		Type: r.typ, WriteID: r.writeID, Written: r.written, Rev: r.rev, Prev: r.prev, Created: r.created, PrevParts: r.prevParts,
+		Expires: r.expires, Key: r.key, Owners: r.owners, Value: value, Object: object,
+	}
 }

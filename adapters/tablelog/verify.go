@@ -122,7 +122,9 @@ func (v *verification) scan(ctx context.Context) error {
 		if v.out.Rows++; v.o.Progress != nil && v.out.Rows%progressRows == 0 {
 			v.o.Progress(progressRows)
 		}
-		broken = v.note(ctx, row)
+		if broken = ctx.Err(); broken == nil {
+			broken = v.note(ctx, row)
+		}
 		return broken == nil
 	})
 	v.out.Rev = max(v.out.Rev, firstRevision)
