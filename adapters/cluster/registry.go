@@ -111,7 +111,8 @@ func leftKey(i Info) string { return leftFrom + i.Partition() }
 
 // announce notes that a cluster's partitions are about to be written.
 func (r Registry) announce(ctx context.Context, i Info) error {
-	op := table.Op{Kind: table.Insert, Key: leftKey(i), Value: []byte(i.Partition())}
+	// The id was drawn, so the row is nobody else's, and may be there if a client of the store tried twice.
+	op := table.Op{Kind: table.Put, Key: leftKey(i), Value: []byte(i.Partition())}
 	if err := r.Store.Commit(ctx, registryPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("announcing cluster %q: %w", i.Name, err)
 	}
