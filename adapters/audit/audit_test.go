@@ -244,6 +244,7 @@ func TestClustersThatComeAndGoAreNoFinding(t *testing.T) {
 	}
 	maker := cluster.Maker{Registry: cluster.Registry{Store: born.Store}, Seal: seal, Host: "127.0.0.1", Port: 6443, RootCA: []byte("none")}
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	ended := make(chan error, 1)
 	made := 0
 	go func() {

@@ -159,6 +159,7 @@ func TestAClusterUnderLoadThatIsImportedElsewhereIsEqual(t *testing.T) {
 	born := clustertest.New(t)
 	logs := born.Logs(tablelog.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var wg sync.WaitGroup
 	for w := range 3 {
 		wg.Go(func() { churn(ctx, t, logs, uint64(w)) })
