@@ -63,8 +63,8 @@ func encoded(t *testing.T, pod *corev1.Pod) []byte {
 	return value
 }
 
-func pod(name string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: "u"}}
+func pod() *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "u"}}
 }
 
 // TestTheAuditFindsEachDamageAndNothingElse plants one at a time in a cluster that was just born.
@@ -113,7 +113,7 @@ func TestTheAuditFindsEachDamageAndNothingElse(t *testing.T) {
 	}{
 		"nothing": {func(planting) {}, []string{}},
 		"good objects": {func(p planting) {
-			object(p, "pods", "core/pods/default/a", encoded(p.t, pod("a")))
+			object(p, "pods", "core/pods/default/a", encoded(p.t, pod()))
 			object(p, "objects", "example.com/sites/default/a", []byte(`{"apiVersion":"example.com/v1","kind":"Site","metadata":{"name":"a","namespace":"default"}}`))
 			object(p, "objects", "core/secrets/default/a", []byte("k8s:enc:aescbc:v1:key1:\x00\x01\x02"))
 			put(p, "CLUSTER|cursors", "c-upkeep", `{"pods": 2}`)
@@ -184,7 +184,7 @@ func TestTheAuditFindsEachDamageAndNothingElse(t *testing.T) {
 		},
 		"an object that cannot be decoded": {
 			func(p planting) {
-				object(p, "pods", "core/pods/default/a", encoded(p.t, pod("a"))[:20])
+				object(p, "pods", "core/pods/default/a", encoded(p.t, pod())[:20])
 			}, []string{"CLUSTER|pods " + newest + " objects"},
 		},
 		"an object that nothing knows": {
@@ -192,22 +192,22 @@ func TestTheAuditFindsEachDamageAndNothingElse(t *testing.T) {
 		},
 		"an object with a resourceVersion": {
 			func(p planting) {
-				o := pod("a")
+				o := pod()
 				o.ResourceVersion = "7"
 				object(p, "pods", "core/pods/default/a", encoded(p.t, o))
 			}, []string{"CLUSTER|pods " + newest + " objects"},
 		},
 		"an object under another's name": {
-			func(p planting) { object(p, "pods", "core/pods/default/b", encoded(p.t, pod("a"))) }, []string{"CLUSTER|pods " + newest + " objects"},
+			func(p planting) { object(p, "pods", "core/pods/default/b", encoded(p.t, pod())) }, []string{"CLUSTER|pods " + newest + " objects"},
 		},
 		"an object in another namespace": {
-			func(p planting) { object(p, "pods", "core/pods/other/a", encoded(p.t, pod("a"))) }, []string{"CLUSTER|pods " + newest + " objects"},
+			func(p planting) { object(p, "pods", "core/pods/other/a", encoded(p.t, pod())) }, []string{"CLUSTER|pods " + newest + " objects"},
 		},
 		"a name that is none": {
-			func(p planting) { object(p, "pods", "pods", encoded(p.t, pod("a"))) }, []string{"CLUSTER|pods " + newest + " objects"},
+			func(p planting) { object(p, "pods", "pods", encoded(p.t, pod())) }, []string{"CLUSTER|pods " + newest + " objects"},
 		},
 		"a kind in the log of another group": {
-			func(p planting) { object(p, "nodes", "core/pods/default/a", encoded(p.t, pod("a"))) }, []string{"CLUSTER|nodes " + newest + " groups"},
+			func(p planting) { object(p, "nodes", "core/pods/default/a", encoded(p.t, pod())) }, []string{"CLUSTER|nodes " + newest + " groups"},
 		},
 		"a damaged row of a log": {
 			func(p planting) { put(p, "CLUSTER|events", "o-x", "x") }, []string{"CLUSTER|events o-x records"},

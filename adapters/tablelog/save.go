@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,7 +176,7 @@ func (v *saving) changedSince(ctx context.Context) error {
 			missing = append(missing, rev)
 		}
 	}
-	sort.Slice(missing, func(i, j int) bool { return missing[i] < missing[j] })
+	slices.Sort(missing)
 	for _, rev := range missing {
 		r, err := v.l.recordAt(ctx, rev)
 		if err == nil {

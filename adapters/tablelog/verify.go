@@ -105,13 +105,14 @@ func (v *verification) report(row, invariant, format string, args ...any) {
 // readFloor comes before all else: what it says is true of everything read later.
 func (v *verification) readFloor(ctx context.Context) error {
 	floor, err := v.l.readFloor(ctx)
-	if errors.Is(err, table.ErrCorrupt) || err == nil && floor.etag != "" && floor.rev <= firstRevision {
+	if err != nil && !errors.Is(err, table.ErrCorrupt) {
+		return err
+	}
+	if v.blind = err != nil || floor.etag != "" && floor.rev <= firstRevision; v.blind {
 		v.report(floorKey, Floor, "the row does not hold a revision that can be the oldest kept")
-		v.blind = true
-		return nil
 	}
 	v.out.Floor = floor.rev
-	return err
+	return nil //nolint:nilerr // it was reported
 }
 
 // scan reads all rows. Log rows come first, the newest before the others, then object rows, then value rows.
@@ -241,7 +242,7 @@ func parseValueKey(key string) (rev uint64, part int, ok bool) {
 	a, b, _ := strings.Cut(key[len(valueClass):], "-")
 	rev, err := strconv.ParseUint(a, 16, 64)
 	n, err2 := strconv.ParseUint(b, 16, 8)
-	part = int(n) //nolint:gosec // of 8 bits
+	part = int(n)
 	return rev, part, err == nil && err2 == nil && key == valueKey(rev, part)
 }
 

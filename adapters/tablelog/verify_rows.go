@@ -36,46 +36,63 @@ func (v *verification) checkRecords(ctx context.Context) error {
 	return nil
 }
 
+// suspectRecord reports a record from which nothing is concluded any more.
+func (v *verification) suspectRecord(r *seen, invariant, format string, args ...any) {
+	v.suspect[r.rev] = true
+	v.report(logKey(r.rev), invariant, format, args...)
+}
+
 // checkRecord checks what a record says of the past. Before is the object's record before it that was seen.
 func (v *verification) checkRecord(ctx context.Context, r, before *seen) error {
-	fail := func(invariant, format string, args ...any) {
-		v.suspect[r.rev] = true
-		v.report(logKey(r.rev), invariant, format, args...)
-	}
-	switch {
-	case r.prev >= r.rev:
-		fail(Predecessors, "revision %d of %q names revision %d as the one before", r.rev, r.key, r.prev)
-		return nil
-	case (r.typ == Created) != (r.prev == 0):
-		fail(Predecessors, "revision %d of %q is %s and names revision %d as the one before", r.rev, r.key, r.typ, r.prev)
-		return nil
-	case (r.typ == Created) != (r.created == r.rev) || r.created > r.rev || r.created <= firstRevision:
-		fail(Creations, "revision %d of %q is %s and says that the object was created at revision %d", r.rev, r.key, r.typ, r.created)
-		return nil
-	}
-	if r.rev < v.out.Floor || v.blind {
+	if !v.consistent(r) || r.rev < v.out.Floor || v.blind {
 		return nil // what it names may be gone
 	}
 	if r.prev != 0 && v.records[r.prev] == nil && !v.hole(r.prev) {
 		return v.checkPredecessorGone(ctx, r)
 	}
-	if before != nil && (before.rev < v.out.Floor && before.rev != r.prev || v.holeBetween(before.rev, r.rev)) {
+	if before == nil {
+		if r.prev != 0 && v.records[r.prev] != nil {
+			v.suspectRecord(r, Predecessors, "revision %d of %q names revision %d as the one before, which is of %q", r.rev, r.key, r.prev, v.records[r.prev].key)
+		}
+		return nil
+	}
+	if before.rev < v.out.Floor && before.rev != r.prev || v.holeBetween(before.rev, r.rev) {
 		return nil // it should have gone, which is reported as such, or what lies between is not known
 	}
-	switch {
-	case r.prev == 0 && before != nil && before.typ != Deleted:
-		fail(Predecessors, "revision %d creates %q, which revision %d has left there", r.rev, r.key, before.rev)
-	case r.prev == 0 || v.records[r.prev] == nil:
-	case before == nil || before.rev != r.prev:
-		fail(Predecessors, "revision %d of %q names revision %d as the one before, which is of %q, and not the newest before it", r.rev, r.key, r.prev, v.records[r.prev].key)
-	case before.typ == Deleted:
-		fail(Predecessors, "revision %d of %q is %s after revision %d deleted it", r.rev, r.key, r.typ, before.rev)
-	case before.parts != r.prevParts:
-		fail(Predecessors, "revision %d of %q says that revision %d has %d value rows, and it names %d", r.rev, r.key, r.prev, r.prevParts, before.parts)
-	case before.created != r.created && !v.suspect[before.rev]:
-		fail(Creations, "revision %d of %q says that the object was created at revision %d, revision %d says at %d", r.rev, r.key, r.created, before.rev, before.created)
-	}
+	v.compare(r, before)
 	return nil
+}
+
+// consistent reports whether a record does not contradict itself.
+func (v *verification) consistent(r *seen) bool {
+	switch {
+	case r.prev >= r.rev:
+		v.suspectRecord(r, Predecessors, "revision %d of %q names revision %d as the one before", r.rev, r.key, r.prev)
+	case (r.typ == Created) != (r.prev == 0):
+		v.suspectRecord(r, Predecessors, "revision %d of %q is %s and names revision %d as the one before", r.rev, r.key, r.typ, r.prev)
+	case (r.typ == Created) != (r.created == r.rev) || r.created > r.rev || r.created <= firstRevision:
+		v.suspectRecord(r, Creations, "revision %d of %q is %s and says that the object was created at revision %d", r.rev, r.key, r.typ, r.created)
+	default:
+		return true
+	}
+	return false
+}
+
+// compare checks what a record says of the object's record before it.
+func (v *verification) compare(r, before *seen) {
+	switch {
+	case r.prev == 0 && before.typ != Deleted:
+		v.suspectRecord(r, Predecessors, "revision %d creates %q, which revision %d has left there", r.rev, r.key, before.rev)
+	case r.prev == 0 || v.records[r.prev] == nil:
+	case before.rev != r.prev:
+		v.suspectRecord(r, Predecessors, "revision %d of %q names revision %d as the one before, and not revision %d", r.rev, r.key, r.prev, before.rev)
+	case before.typ == Deleted:
+		v.suspectRecord(r, Predecessors, "revision %d of %q is %s after revision %d deleted it", r.rev, r.key, r.typ, before.rev)
+	case before.parts != r.prevParts:
+		v.suspectRecord(r, Predecessors, "revision %d of %q says that revision %d has %d value rows, and it names %d", r.rev, r.key, r.prev, r.prevParts, before.parts)
+	case before.created != r.created && !v.suspect[before.rev]:
+		v.suspectRecord(r, Creations, "revision %d of %q says that the object was created at revision %d, revision %d says at %d", r.rev, r.key, r.created, before.rev, before.created)
+	}
 }
 
 // checkPredecessorGone reports a predecessor that is missing, unless compaction has taken the record
