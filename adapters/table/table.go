@@ -124,6 +124,14 @@ type Store interface {
 	Commit(ctx context.Context, partition string, ops []Op) error
 }
 
+// Lister is what a store can do beside the port, if it can: an operator's check looks for partitions that
+// belong to nobody. Nothing that serves requests needs it.
+type Lister interface {
+	// Partitions returns names of partitions that have rows, in their order, the first ones after a name;
+	// none if there are no more.
+	Partitions(ctx context.Context, after string) ([]string, error)
+}
+
 // ValidateCommit returns an ErrInvalid for a transaction that Azure Table Storage would refuse.
 func ValidateCommit(partition string, ops []Op) error {
 	if err := ValidateKey(partition); err != nil {

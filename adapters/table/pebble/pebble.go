@@ -3,6 +3,7 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -53,7 +54,10 @@ type Store struct {
 	locks   sync.Map // partition to *sync.Mutex
 }
 
-var _ table.Store = (*Store)(nil)
+var (
+	_ table.Store  = (*Store)(nil)
+	_ table.Lister = (*Store)(nil)
+)
 
 // Open opens the store in dir, making it when it is missing. It fails with ErrLocked, or with
 // table.ErrCorrupt when a file does not hold what was written; nothing is altered then.
@@ -227,6 +231,24 @@ func (s *Store) readError(partition string, err error) error {
 		err = damage(s.dir, err)
 	}
 	return fmt.Errorf("reading partition %q: %w", partition, err)
+}
+
+// Partitions implements table.Lister. It looks at one row of each.
+func (s *Store) Partitions(_ context.Context, after string) ([]string, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: append([]byte(after), separator+1)})
+	if err != nil {
+		return nil, s.readError(after, err)
+	}
+	var names []string
+	for ok := it.First(); ok && len(names) < table.MaxPage; {
+		name, _, _ := bytes.Cut(it.Key(), []byte{separator})
+		names = append(names, string(name))
+		ok = it.SeekGE(append(bytes.Clone(name), separator+1))
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return nil, s.readError(after, err)
+	}
+	return names, nil
 }
 
 // Range implements table.Store.
