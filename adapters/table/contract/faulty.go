@@ -15,8 +15,12 @@ import (
 // its caller cannot know.
 var ErrReplyLost = errors.New("the reply was lost")
 
-// continuation starts the Next of a Faulty store's pages: callers may not read anything into it.
-const continuation = "opaque:"
+// A Faulty store's pages go on at one of its own keys, where it cut them, or where the store below says. Callers may
+// not read anything into either.
+const (
+	continueAtKey = "opaque key:"
+	continueBelow = "opaque:"
+)
 
 // Faulty is a store that does all that the port allows and good stores seldom do. Each number is a
 // probability from 0 to 1.
@@ -56,7 +60,10 @@ func (f *Faulty) below(n int) int {
 
 // Range implements table.Store.
 func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (table.Page, error) {
-	q.Continue = strings.TrimPrefix(q.Continue, continuation)
+	if key, ok := strings.CutPrefix(q.Continue, continueAtKey); ok {
+		q.From, q.Continue = key, ""
+	}
+	q.Continue = strings.TrimPrefix(q.Continue, continueBelow)
 	page, err := f.Store.Range(ctx, partition, q)
 	if err != nil {
 		return page, err
@@ -68,12 +75,12 @@ func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (ta
 	case keep > 1 && f.happens(f.ShortPages):
 		keep = 1 + f.below(keep-1)
 	}
-	if keep < len(page.Rows) {
-		page.Next = page.Rows[keep].Key
+	switch {
+	case keep < len(page.Rows):
+		page.Next = continueAtKey + page.Rows[keep].Key
 		page.Rows = page.Rows[:keep]
-	}
-	if page.Next != "" {
-		page.Next = continuation + page.Next
+	case page.Next != "":
+		page.Next = continueBelow + page.Next
 	}
 	return page, nil
 }
