@@ -15,12 +15,9 @@ import (
 // its caller cannot know.
 var ErrReplyLost = errors.New("the reply was lost")
 
-// A Faulty store's pages go on at one of its own keys, where it cut them, or where the store below says. Callers may
-// not read anything into either.
-const (
-	continueAtKey = "opaque key:"
-	continueBelow = "opaque:"
-)
+// continuation separates, in the Next of a Faulty store's pages, where its own query of the store below began from
+// where that one goes on. Callers may not read anything into it.
+const continuation = "\x00"
 
 // Faulty is a store that does all that the port allows and good stores seldom do. Each number is a
 // probability from 0 to 1.
@@ -60,10 +57,9 @@ func (f *Faulty) below(n int) int {
 
 // Range implements table.Store.
 func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (table.Page, error) {
-	if key, ok := strings.CutPrefix(q.Continue, continueAtKey); ok {
-		q.From, q.Continue = key, ""
+	if from, next, ok := strings.Cut(q.Continue, continuation); ok {
+		q.From, q.Continue = from, next
 	}
-	q.Continue = strings.TrimPrefix(q.Continue, continueBelow)
 	page, err := f.Store.Range(ctx, partition, q)
 	if err != nil {
 		return page, err
@@ -77,10 +73,10 @@ func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (ta
 	}
 	switch {
 	case keep < len(page.Rows):
-		page.Next = continueAtKey + page.Rows[keep].Key
+		page.Next = page.Rows[keep].Key + continuation
 		page.Rows = page.Rows[:keep]
 	case page.Next != "":
-		page.Next = continueBelow + page.Next
+		page.Next = q.From + continuation + page.Next
 	}
 	return page, nil
 }
