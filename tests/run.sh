@@ -5,7 +5,8 @@
 #   run.sh NAME...    runs these suites
 #
 # ZEROPLANE_LONG=1 selects the long form: tests look at it for how many rounds to go, the race detector is
-# on for everything, and the time limits are wider. Only the Go module proxy is needed from the network.
+# on for everything, and the time limits are wider. From the network, the Go module proxy is needed, and the npm registry
+# once: Azurite, which the tests of tables run over, is installed into .cache (Node.js must be there).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -17,6 +18,7 @@ cd "$root"
 # The order lets what has compiled for one suite serve the next.
 suites='
 tally      unit  .               ./tests/tally
+azurite    unit  .               ./tests/azurite/...
 core       unit  .               ./core/...
 events     unit  .               ./events/...
 adapters   unit  .               ./adapters/...

@@ -7,7 +7,7 @@
 //   - a page of a range may be short, or empty, and still have a continuation;
 //   - pages of one range are not one snapshot.
 //
-// Adapters: memory (tests), pebble (one machine).
+// Adapters: memory (tests), pebble (one machine), azure (Azure Table Storage).
 package table
 
 import (

@@ -49,6 +49,7 @@ func Run(t *testing.T, a Adapter) {
 		"values are the caller's and the store's own":            ownership,
 		"values of every length and byte come back":              lengths,
 		"keys may have every byte that is not forbidden":         allowedKeys,
+		"partitions may, too":                                    allowedPartitions,
 		"bounds of ranges may have bytes that no key has":        bounds,
 	}
 	names := make([]string, 0, len(claims))
@@ -475,6 +476,9 @@ func allowedKeys(t *testing.T, s table.Store) {
 		}
 		absent(t, s, key)
 	}
+}
+
+func allowedPartitions(t *testing.T, s table.Store) {
 	ctx := context.Background()
 	for c := byte(0x20); c < 0x7f; c++ {
 		p := "p" + string(c) + "q"
