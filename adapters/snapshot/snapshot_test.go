@@ -396,7 +396,7 @@ func TestAnImportThatDiesAnywhereHarmsNothing(t *testing.T) {
 			if !replace && !errors.Is(found, cluster.ErrNotFound) || replace && found != nil {
 				t.Fatalf("died after %d transactions (replace %t): %v", dies, replace, found)
 			}
-			if err := in.Maker.Sweep(t.Context()); err != nil {
+			if err := in.Maker.Sweep(t.Context(), time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			sound(t, target)
