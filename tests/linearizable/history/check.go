@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 // Violation is a broken promise.
@@ -72,7 +74,7 @@ func (h *History) Check(timeout time.Duration) *Report {
 		if o.Outcome == Unknown {
 			r.Ambiguous++
 		}
-		if strings.Contains(o.Error, "corrupt") {
+		if strings.Contains(o.Error, table.ErrCorrupt.Error()) || strings.Contains(o.Error, table.ErrInvalid.Error()) {
 			r.Violations = append(r.Violations, violation("malfunction", "%v: %s", o, o.Error))
 		}
 	}

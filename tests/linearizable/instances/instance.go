@@ -200,7 +200,8 @@ func list(ctx context.Context, s *kubestorage.Storage, o *history.Operation) err
 	folder := o.Space[:strings.LastIndexByte(o.Space, '/')]
 	for {
 		page := &example.PodList{}
-		if err := s.GetList(ctx, "/"+folder, opts, page); err != nil {
+		// Every page is a request of its own.
+		if err := s.GetList(tablelog.Begin(ctx), "/"+folder, opts, page); err != nil {
 			return err
 		}
 		rev, err := strconv.ParseUint(page.ResourceVersion, 10, 64)

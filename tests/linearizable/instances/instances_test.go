@@ -3,8 +3,10 @@ package instances
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 var (
 	seedFlag   = flag.Uint64("linearizable.seed", 0, "seed of the workload, 0 for another each time")
 	lengthFlag = flag.Duration("linearizable.length", 3*time.Second, "how long clients work")
+	settleFlag = flag.Duration("linearizable.settle", 10*time.Second, "how long watches have, at most, to come to the end")
 )
 
 func seed(t *testing.T) uint64 {
@@ -38,7 +41,7 @@ func attempt(t *testing.T, length time.Duration, o options, through func(table.S
 	s := newSite(through(store), o)
 	h, err := workload.Run(t.Context(), s, workload.Options{
 		Seed: o.seed, Instances: o.instances, Clients: 10, Length: length, Epoch: 300 * time.Millisecond, Pause: 2 * time.Millisecond,
-		Timeout: 5 * time.Second, Settle: 10 * time.Second, Targets: targets(), Namespaces: []string{"a", "b", "c"}, Plans: true,
+		Timeout: 5 * time.Second, Settle: *settleFlag, Targets: targets(), Namespaces: []string{"a", "b", "c"}, Plans: true,
 		Store: store, Poll: 10 * time.Millisecond, CompactAfter: compactAfter,
 	})
 	s.Calm() // nothing may go on after the test
@@ -46,12 +49,25 @@ func attempt(t *testing.T, length time.Duration, o options, through func(table.S
 	if err != nil {
 		r.Violations = append(r.Violations, history.Violation{Rule: "store", Text: err.Error()})
 	}
+	if o.soleWriter {
+		r.Violations = append(r.Violations, checkSole(h)...)
+	}
 	for _, err := range s.malfunctions {
 		r.Violations = append(r.Violations, history.Violation{Rule: "malfunction", Text: err.Error()})
 	}
 	t.Logf("%d operations, %d ambiguous, %d of them applied, %d changes, %d kills, %d watch events in %d connections, %d pieces",
 		r.Operations, r.Ambiguous, r.Applied, r.Changes, s.kills, r.Events, r.Segments, r.Pieces)
 	return h, r
+}
+
+// checkSole looks for a sole writer that gave up before rows that only it can have written.
+func checkSole(h *history.History) (wrong []history.Violation) {
+	for _, o := range h.Operations {
+		if strings.HasPrefix(o.Error, "committing to partition") && strings.HasSuffix(o.Error, table.ErrExists.Error()) && !strings.Contains(o.Error, "after:") {
+			wrong = append(wrong, history.Violation{Rule: "sole writer", Text: fmt.Sprintf("%v: %s", o, o.Error)})
+		}
+	}
+	return wrong
 }
 
 func sound(s table.Store) table.Store { return s }
@@ -86,3 +102,6 @@ func TestASoleWriterKeepsItsPromises(t *testing.T) {
 	h, r := attempt(t, *lengthFlag, options{seed: seed(t), instances: 1, soleWriter: true}, sound)
 	requireNone(t, h, r)
 }
+
+// quiet drops what instances log.
+func quiet() { slog.SetDefault(slog.New(slog.DiscardHandler)) }

@@ -16,14 +16,18 @@ import (
 var (
 	errKilled = errors.New("the instance was killed")
 	errCutOff = errors.New("the store cannot be reached")
+
+	errUnanswered = errors.New("no answer came")
 )
 
 // network is one instance's way to the store: it takes time, may be cut, and breaks for good when the instance is
 // killed.
 type network struct {
 	table.Store
-	// latency of a request, at most.
+	// latency of most requests, at most, and of a few ten times that.
 	latency time.Duration
+	// unanswered is the probability that a request, or its answer, is lost.
+	unanswered float64
 	// late transactions, those under way when the instance was killed, arrive after it; else they do not.
 	late bool
 
@@ -36,14 +40,18 @@ type network struct {
 const lateness = 20 * time.Millisecond
 
 func (n *network) travel() error {
-	if n.latency > 0 {
-		time.Sleep(rand.N(n.latency)) //nolint:gosec // a delay
+	latency := n.latency
+	if rand.IntN(30) == 0 { //nolint:gosec // a delay
+		latency *= 10
 	}
+	time.Sleep(rand.N(latency)) //nolint:gosec // a delay
 	switch {
 	case n.killed.Load():
 		return errKilled
 	case n.cut.Load():
 		return errCutOff
+	case rand.Float64() < n.unanswered: //nolint:gosec // chance
+		return errUnanswered
 	default:
 		return nil
 	}
@@ -82,6 +90,9 @@ func (n *network) Commit(ctx context.Context, partition string, ops []table.Op) 
 	}
 	if err := n.Store.Commit(ctx, partition, ops); err != nil {
 		return err
+	}
+	if rand.IntN(10) == 0 { //nolint:gosec // a delay: others go on meanwhile
+		time.Sleep(rand.N(30 * n.latency)) //nolint:gosec // a delay
 	}
 	return n.travel()
 }

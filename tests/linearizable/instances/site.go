@@ -40,7 +40,7 @@ var _ workload.Site = (*site)(nil)
 const (
 	// killPause is how long the instances are left alone, at most; cutLength how long one cannot reach the store:
 	// longer than changes are kept.
-	killPause = 150 * time.Millisecond
+	killPause = 250 * time.Millisecond
 	cutLength = 2 * compactAfter
 	// compactAfter is how long changes are kept: longer than a transaction can be late.
 	compactAfter = 250 * time.Millisecond
@@ -61,6 +61,7 @@ func (s *site) start(i int) {
 	if s.faulty {
 		f.ShortPages, f.EmptyPages = 0.2, 0.05
 		f.LostReplies, f.Retried, f.Unsent = 0.03, 0.03, 0.03
+		n.unanswered = 0.02
 	}
 	s.current[i].Store(newInstance(f, n, s.soleWriter))
 }

@@ -60,8 +60,8 @@ func (r *run) follow(ctx context.Context, w *watch, rng *rand.Rand) {
 		r.connect(ctx, w, req, i)
 		from, whole := w.Reach()
 		req.From = from
-		if w.old && from > pastDepth {
-			req.From -= rng.Uint64N(pastDepth)
+		if w.old && from > 2 {
+			req.From -= rng.Uint64N(min(from-1, pastDepth))
 		}
 		// Whoever was told that it is too late begins again.
 		if req.Initial = w.fresh || !whole; req.Initial {

@@ -244,14 +244,18 @@ func (r *run) learn(o *history.Operation) {
 	}
 }
 
-// pastDepth is how many revisions back lists of the past, plans and old watches go.
-const pastDepth = 30
+const (
+	// pastDepth is how many revisions back lists of the past and old watches go, at most: some to where nothing is kept.
+	pastDepth = 150
+	// planDepth is how old what a plan was decided on is. More, and no plan would succeed.
+	planDepth = 10
+)
 
-func (r *run) past(log int, rng *rand.Rand) uint64 {
+func (r *run) past(log int, depth uint64, rng *rand.Rand) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	head := r.heads[log]
-	return max(2, head-min(head, rng.Uint64N(pastDepth)))
+	return max(2, head-min(head, rng.Uint64N(depth)))
 }
 
 // draw returns the next operation of a client.
@@ -263,7 +267,7 @@ func (r *run) draw(rng *rand.Rand) *history.Operation {
 		o.Verb, o.Limit = history.List, rng.IntN(3)
 		return o
 	case n < 17:
-		o.Verb, o.Since = history.ListAt, r.past(o.Log, rng)
+		o.Verb, o.Since = history.ListAt, r.past(o.Log, pastDepth, rng)
 		return o
 	}
 	o.Key = o.Space + "k" + strconv.Itoa(rng.IntN(history.Keys))
@@ -286,7 +290,7 @@ func (r *run) choose(o *history.Operation, seen history.Seen, there bool, rng *r
 	case n < 25:
 		o.Verb = history.Get
 	case !there && r.Plans && n < 50:
-		o.Verb, o.Since = history.Plan, r.past(o.Log, rng)
+		o.Verb, o.Since = history.Plan, r.past(o.Log, planDepth, rng)
 	case !there && n < 92 || n < 33:
 		o.Verb = history.Create
 	case n < 65 && there:
