@@ -42,6 +42,8 @@ const (
 	Gone Outcome = "gone"
 	// Unknown is an operation that may have been carried out, or may be later.
 	Unknown Outcome = "unknown"
+	// Unsent is an operation that reached nobody; it is not part of the history.
+	Unsent Outcome = "unsent"
 )
 
 // Keys is the number of objects of a space: they are named k0, k1, ...

@@ -43,7 +43,9 @@ type Delivery struct {
 // Segment is one connection of a watch.
 type Segment struct {
 	Request
-	Instance   int        `json:"instance"`
+	Instance int `json:"instance"`
+	// Opened is when it was asked for.
+	Opened     int64      `json:"opened"`
 	Deliveries []Delivery `json:"deliveries"`
 	// Gone is set when the watch ended with 410.
 	Gone bool `json:"gone,omitempty"`
@@ -63,10 +65,10 @@ type Watch struct {
 }
 
 // Begin adds a connection.
-func (w *Watch) Begin(r Request, instance int) *Segment {
+func (w *Watch) Begin(r Request, instance int, now int64) *Segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &Segment{Request: r, Instance: instance}
+	s := &Segment{Request: r, Instance: instance, Opened: now}
 	w.Segments = append(w.Segments, s)
 	w.whole = !r.Initial
 	if w.whole {

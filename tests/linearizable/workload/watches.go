@@ -79,7 +79,7 @@ func (r *run) connect(ctx context.Context, w *watch, req history.Request, i int)
 		ctx, cancel = context.WithTimeout(ctx, w.stay)
 	}
 	defer cancel()
-	s := w.Begin(req, i)
+	s := w.Begin(req, i, r.recorder.Now())
 	gone, err := r.site.Instance(i).Watch(ctx, req, func(d history.Delivery) {
 		d.At = r.recorder.Now()
 		w.Add(s, d)

@@ -222,6 +222,10 @@ func (r *run) do(ctx context.Context, o *history.Operation, instance int) {
 	o.Instance, o.Invoked = instance, r.recorder.Now()
 	r.site.Instance(instance).Do(ctx, o)
 	o.Returned = r.recorder.Now()
+	if o.Outcome == history.Unsent {
+		time.Sleep(reconnectPause)
+		return
+	}
 	r.recorder.Add(o)
 	r.learn(o)
 }
