@@ -10,6 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
@@ -25,6 +26,8 @@ const deleteCollectionWorkers = 1
 type restOptions struct {
 	logs    kubestorage.Logs
 	factory serverstorage.StorageFactory
+	// encryption, if set, encrypts what is stored of a resource.
+	encryption value.ResourceTransformers
 }
 
 var _ generic.RESTOptionsGetter = restOptions{}
@@ -57,7 +60,10 @@ func (r restOptions) storageFor(gr schema.GroupResource) generic.StorageDecorato
 	return func(config *storagebackend.ConfigForResource, _ string, _ func(runtime.Object) (string, error),
 		newFunc, _ func() runtime.Object, _ storage.AttrFunc, _ storage.IndexerFuncs, _ *cache.Indexers,
 	) (storage.Interface, factory.DestroyFunc, error) {
-		s := kubestorage.New(kubestorage.Config{Log: r.logs.Of(gr), Codec: config.Codec, Resource: gr, NewFunc: newFunc})
-		return s, func() {}, nil
+		c := kubestorage.Config{Log: r.logs.Of(gr), Codec: config.Codec, Resource: gr, NewFunc: newFunc}
+		if r.encryption != nil {
+			c.Transformer = r.encryption.TransformerForResource(gr)
+		}
+		return kubestorage.New(c), func() {}, nil
 	}
 }

@@ -28,6 +28,7 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
@@ -86,6 +87,8 @@ type Options struct {
 	PathPrefix string
 	// ServiceRange is the range of cluster IPs.
 	ServiceRange net.IPNet
+	// Encryption, if set, encrypts what is stored of a resource.
+	Encryption value.ResourceTransformers
 }
 
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so
@@ -195,7 +198,7 @@ func (s *Server) discover() (*Discovered, error) {
 
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
-	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer()}}
+	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer(), Encryption: o.Encryption}}
 	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.admit, b.build, b.install} {
@@ -243,7 +246,7 @@ func (b *builder) configure() (err error) {
 	if b.storage, err = storageConfig.Complete(etcd).New(); err != nil {
 		return err
 	}
-	c.RESTOptionsGetter = restOptions{logs: b.logs, factory: b.storage}
+	c.RESTOptionsGetter = restOptions{logs: b.logs, factory: b.storage, encryption: b.o.Encryption}
 
 	b.loopback = b.ClientConfig(System, "zeroplane")
 	c.LoopbackClientConfig = b.loopback
@@ -405,7 +408,7 @@ func (b *builder) coreGroup() (*coreGroup, error) {
 	if b.clusterIPs, err = newClusterIPAllocator(b.loopback, b.factory(), b.o.ServiceRange); err != nil {
 		return nil, err
 	}
-	nodePortAllocator, err := newNodePortAllocator(restOptions{logs: b.logs, factory: b.storage})
+	nodePortAllocator, err := newNodePortAllocator(restOptions{logs: b.logs, factory: b.storage, encryption: b.o.Encryption})
 	if err != nil {
 		return nil, err
 	}

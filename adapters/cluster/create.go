@@ -10,6 +10,7 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/storage/value"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -40,6 +41,8 @@ type Maker struct {
 	// Shared is set when others may write to the store: rows of a deleted cluster may come after they were
 	// removed, and are removed again by Sweep.
 	Shared bool
+	// Encryption, if set, encrypts what is stored of a resource.
+	Encryption value.ResourceTransformers
 }
 
 // Create makes a cluster and returns it with its keys. It fails with ErrName or ErrExists.
@@ -84,6 +87,13 @@ func (m Maker) bear(ctx context.Context, info Info, keys Keys) error {
 	byGroup, err := birth.changes()
 	if err != nil {
 		return err
+	}
+	for _, changes := range byGroup {
+		for i, c := range changes {
+			if changes[i].Value, err = kubestorage.Encrypt(ctx, m.Encryption, c.Key, c.Value); err != nil {
+				return err
+			}
+		}
 	}
 	logs := kubestorage.NewLogs(m.Registry.Store, info.Partition(), func(string) tablelog.Options { return tablelog.Options{SoleWriter: true} })
 	for _, group := range sortedKeys(byGroup) {

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/value"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -34,12 +35,18 @@ func (l Logs) Of(gr schema.GroupResource) *tablelog.Log { return l[GroupOf(gr)] 
 type Decoder struct {
 	// Codecs' universal deserializer reads any built-in kind without converting it.
 	Deserializer runtime.Decoder
+	// Encryption, if set, decrypts what is stored of a resource.
+	Encryption value.ResourceTransformers
 }
 
 // Object returns the versioned object of an entry. It is shared: nobody may alter it.
 func (d Decoder) Object(e *tablelog.Entry) (runtime.Object, error) {
 	v, err := e.Decoded(tablelog.SlotVersioned, func(e *tablelog.Entry) (any, error) {
-		obj, _, err := d.Deserializer.Decode(e.Value, nil, nil)
+		data, err := Decrypt(d.Encryption, e)
+		if err != nil {
+			return nil, err
+		}
+		obj, _, err := d.Deserializer.Decode(data, nil, nil)
 		if err != nil {
 			return nil, fmt.Errorf("decoding %s: %w", e.Key, err)
 		}

@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/value"
 
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
@@ -63,16 +62,8 @@ func (s *Storage) plain(e *tablelog.Entry) (data []byte, stale bool, err error) 
 	if s.Transformer == nil {
 		return e.Value, false, nil
 	}
-	// A read of a state is over in an instant and is not cancelled, so the context says nothing.
-	data, stale, err = s.Transformer.TransformFromStorage(context.Background(), e.Value, dataContext(e.Key))
-	if err != nil {
-		return nil, false, storage.NewInternalError(fmt.Errorf("unable to transform key %q: %w", conflictKey(e.Key), err))
-	}
-	return data, stale, nil
+	return decrypt(s.Transformer, e)
 }
-
-// dataContext ties an encrypted value to its key.
-func dataContext(key string) value.Context { return value.DefaultContext(conflictKey(key)) }
 
 // written notes the form of an entry that was just made from a plain value, and reads it into out.
 func (s *Storage) written(e *tablelog.Entry, data []byte, out runtime.Object) error {

@@ -211,6 +211,7 @@ func (l *Log) trusted() bool { return l.opts.SoleWriter && !l.doubt.Load() }
 // Known returns the state as this instance last saw it, loading it if it never did.
 func (l *Log) Known(ctx context.Context) (*State, error) {
 	if s := l.state.Load(); s != nil {
+		l.opts.Cache.hit(l)
 		return s, nil
 	}
 	return l.Current(ctx)

@@ -80,6 +80,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	}
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
+		Encryption: h.encryption,
 	})
 	if err != nil {
 		return nil, err

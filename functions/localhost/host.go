@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
+	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -48,6 +50,9 @@ type Options struct {
 	MaxAwake int
 	// CacheBytes bounds the memory that the objects of all clusters take, as estimated; 0 for no bound.
 	CacheBytes int64
+	// EncryptionConfig is a file with upstream's EncryptionConfiguration, which says what is encrypted in the
+	// store and how; empty for nothing.
+	EncryptionConfig string
 	// Store of everything. Without one, an embedded store in the data directory is opened.
 	Store Store
 }
@@ -67,6 +72,8 @@ type Host struct {
 	store table.Store
 	close func() error
 	cache *tablelog.Cache
+	// encryption is nil if nothing is encrypted.
+	encryption value.ResourceTransformers
 	// instance tells this process from others on a shared store, empty if there are none.
 	instance string
 	pki      *pki
@@ -98,6 +105,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		h.instance = strconv.FormatUint(uint64(rand.Uint32()), 16) //nolint:gosec // a name, no secret
 	}
 	if err := h.open(ctx); err != nil {
+		h.endWatches()
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
@@ -116,6 +124,9 @@ func (h *Host) open(ctx context.Context) (err error) {
 		host = "127.0.0.1"
 	}
 	h.address = net.JoinHostPort(host, port)
+	if h.encryption, err = loadEncryption(h.watches, h.opts.EncryptionConfig); err != nil {
+		return err
+	}
 	_, err = h.maker.Registry.Get(ctx, cluster.Default)
 	key, err := sealKey(h.opts.Data, errors.Is(err, cluster.ErrNotFound))
 	if err != nil {
@@ -134,6 +145,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	}
 	h.maker = cluster.Maker{
 		Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM, Shared: h.opts.Store.Shared,
+		Encryption: h.encryption,
 	}
 	h.clusters = newClusters(h, h.opts.MaxAwake)
 	h.memory.trim, h.memory.used = h.clusters.trim, h.clusters.used
@@ -145,6 +157,19 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	return h.ensureDefault(ctx)
+}
+
+// loadEncryption reads an EncryptionConfiguration as kube-apiserver does. Plugins for a KMS are asked how they are
+// until the context ends; nothing else runs.
+func loadEncryption(ctx context.Context, file string) (value.ResourceTransformers, error) {
+	if file == "" {
+		return nil, nil
+	}
+	c, err := encryptionconfig.LoadEncryptionConfig(ctx, file, false, "zeroplane")
+	if err != nil {
+		return nil, fmt.Errorf("--encryption-provider-config %s: %w", file, err)
+	}
+	return encryptionconfig.StaticTransformers(c.Transformers), nil
 }
 
 // loadPKI returns the host's CA, from the store if others share it, and a certificate of its own.
@@ -216,6 +241,7 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- h.http.ServeTLS(h.listener, "", "") }()
+	openCaches.add(h.cache)
 	if err := h.start(ctx); err != nil {
 		if ctx.Err() != nil { // told to stop meanwhile
 			err = nil
@@ -259,6 +285,7 @@ func (h *Host) stop(endRequests func()) error {
 		err = h.http.Close()
 	}
 	h.clusters.close()
+	openCaches.remove(h.cache)
 	h.memory.stop()
 	return errors.Join(err, h.close())
 }

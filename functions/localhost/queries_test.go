@@ -20,6 +20,9 @@ import (
 // counted runs a host on a shared store that counts, whose functions do nothing, and returns its admin.
 func counted(t *testing.T, under table.Store) (*contract.Counting, *kubernetes.Clientset) {
 	t.Helper()
+	if under == nil {
+		under = memorytable.New()
+	}
 	store := contract.NewCounting(under)
 	h := shareStore(t, store, 0)
 	a, err := h.clusters.get(t.Context(), cluster.Default)

@@ -64,6 +64,7 @@ are sealed: openssl rand -base64 32`,
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:6443", "address to serve at; port 0 takes a free one")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "file to write the admin's kubeconfig to (default DATA/kubeconfig)")
+	f.StringVar(&o.EncryptionConfig, "encryption-provider-config", "", "file with an EncryptionConfiguration, as kube-apiserver's: what is encrypted in the store")
 	f.IntVar(&o.SimulateNodes, "simulate-nodes", 0, "number of simulated nodes: pods on them run without containers")
 	f.IntVar(&o.MaxAwake, "max-awake", defaultMaxAwake, "number of clusters kept in memory while nobody uses them")
 	f.Var(&cacheSize, "cache", "memory that the objects of all clusters may take, as estimated; what is not used for longest is read again")

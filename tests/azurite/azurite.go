@@ -185,7 +185,7 @@ func run(modules string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{output: &output{}, exited: make(chan struct{}), Endpoint: "http://127.0.0.1:" + port + "/" + Account}
-	s.cmd = exec.Command(node, "--require", filepath.Join(source, "follow-parent.js"), //nolint:gosec // Node.js
+	s.cmd = exec.Command(node, "--require", filepath.Join(source, "before.js"), //nolint:gosec // Node.js
 		filepath.Join(modules, "node_modules", "azurite", "dist", "src", "table", "main.js"),
 		"--tablePort", port, "--inMemoryPersistence", "--silent", "--disableTelemetry", "--tableKeepAliveTimeout", keepAliveSeconds)
 	s.cmd.Dir = os.TempDir()

@@ -25,6 +25,7 @@ func open(t *testing.T, o azure.Options) *azure.Store {
 }
 
 func TestAzuriteKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	of := map[table.Store]azure.Options{}
 	contract.Run(t, contract.Adapter{
 		New: func(t *testing.T) table.Store {

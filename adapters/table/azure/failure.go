@@ -72,15 +72,14 @@ func (e *Error) hint() string {
 	switch e.Code {
 	case "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "AuthorizationServiceMismatch", "AuthorizationResourceTypeMismatch":
 		return "; give the identity the role \"Storage Table Data Contributor\" on the storage account, or the shared access signature " +
-			"the permissions raud and the resource types so of the table service"
-	case "AuthorizationFailure":
-		return "; the storage account's firewall or its setting for public network access does not let this client in"
+			"the permissions raud, and to make the table c, with the resource types co of the table service"
 	case "KeyBasedAuthenticationNotPermitted":
 		return "; the storage account takes no keys: leave AZURE_STORAGE_KEY and AZURE_STORAGE_CONNECTION_STRING unset and use an identity"
 	}
 	if e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden {
 		return "; set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, to those of " +
-			"this account, or use an identity (AZURE_CLIENT_ID, AZURE_TENANT_ID, ...), and see that the clock is right"
+			"this account, or use an identity (AZURE_CLIENT_ID, AZURE_TENANT_ID, ...); see also that the clock is right and that the account's " +
+			"firewall lets this client in"
 	}
 	return ""
 }

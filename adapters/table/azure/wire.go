@@ -3,12 +3,13 @@ package azure
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
@@ -43,18 +44,35 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// answer is where the body of an answer is put that is not the SDK's to decode.
-type answer struct{ body []byte }
-
-// errNoParts is that a transaction's answer says nothing about its operations.
-var errNoParts = errors.New("the answer has no parts")
+// answer is what is to be known of an answer that is not the SDK's to read. Of rows it would make maps, and JSON of
+// the maps. Of transactions it takes an operation that is not answered for one that succeeded, and panics where
+// there is nothing to find.
+type answer struct {
+	// body is that of rows.
+	body []byte
+	// ops is the number of operations of a transaction.
+	ops int
+}
 
 type answerKey struct{}
 
-// withAnswer asks for the body of the answer. The SDK would make a map of each entity, and JSON of the map.
-func withAnswer(ctx context.Context) (context.Context, *answer) {
-	a := &answer{}
+func withAnswer(ctx context.Context, ops int) (context.Context, *answer) {
+	a := &answer{ops: ops}
 	return context.WithValue(ctx, answerKey{}, a), a
+}
+
+// nothingFailed is a transaction's answer in which the SDK finds no failure.
+const nothingFailed = "--batch\r\nContent-Type: multipart/mixed; boundary=set\r\n\r\n--set--\r\n\r\n--batch--\r\n"
+
+// transacted returns nil for an answer which says that all operations were done.
+func transacted(resp *http.Response, body []byte, ops int) error {
+	if _, _, failed := failedOperation(body); failed {
+		return &azcore.ResponseError{StatusCode: resp.StatusCode, RawResponse: resp}
+	}
+	if done := bytes.Count(body, []byte("\nHTTP/1.1 20")); done != ops {
+		return fmt.Errorf("%d of %d operations were answered", done, ops)
+	}
+	return nil
 }
 
 // wire is the policy that all requests pass.
@@ -85,15 +103,17 @@ func (w wire) Do(req *policy.Request) (*http.Response, error) {
 		return resp, err
 	}
 	c.received.Add(uint64(len(body)))
-	if batch && resp.StatusCode == http.StatusAccepted && !bytes.HasPrefix(body, []byte("--")) {
-		// The SDK would panic.
-		return nil, errNoParts
-	}
-	if a, ok := raw.Context().Value(answerKey{}).(*answer); ok {
-		a.body = body
-		if resp.StatusCode == http.StatusOK {
-			resp.Body = io.NopCloser(bytes.NewReader([]byte("{}")))
+	a, ok := raw.Context().Value(answerKey{}).(*answer)
+	switch {
+	case !ok:
+	case batch && resp.StatusCode == http.StatusAccepted:
+		if err := transacted(resp, body, a.ops); err != nil {
+			return nil, err
 		}
+		resp.Body = io.NopCloser(strings.NewReader(nothingFailed))
+	case resp.StatusCode == http.StatusOK:
+		a.body = body
+		resp.Body = io.NopCloser(strings.NewReader("{}"))
 	}
 	return resp, nil
 }

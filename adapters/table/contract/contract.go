@@ -47,6 +47,9 @@ func Run(t *testing.T, a Adapter) {
 		"of concurrent updates of one version exactly one wins":  updateRace,
 		"partitions are apart":                                   partitions,
 		"values are the caller's and the store's own":            ownership,
+		"values of every length and byte come back":              lengths,
+		"keys may have every byte that is not forbidden":         allowedKeys,
+		"bounds of ranges may have bytes that no key has":        bounds,
 	}
 	names := make([]string, 0, len(claims))
 	for name := range claims {
@@ -366,6 +369,110 @@ func atLimits(t *testing.T, s table.Store) {
 		table.Op{Kind: table.Insert, Key: "l2", Value: large})
 	if got := get(t, s, key); !bytes.Equal(got.Value, large) {
 		t.Fatalf("the value of %d bytes came back as %d others", len(large), len(got.Value))
+	}
+	for i := range many {
+		many[i] = table.Op{Kind: table.Put, Key: fmt.Sprintf("%0100d", i), Value: large[:table.MaxCommitBytes/table.MaxOps]}
+	}
+	commit(t, s, many...)
+}
+
+// lengths writes longer and shorter values in turns, so that nothing of a longer one may stay.
+func lengths(t *testing.T, s table.Store) {
+	const part = 64 << 10 // what a property of a row takes in Azure Table Storage
+	for i, n := range []int{0, 1, 2 * part, 2, part, 3, part + 1, part - 1, table.MaxRowBytes, 3*part - 1, table.MaxRowBytes - 1, 0, 255} {
+		want := make([]byte, n)
+		for j := range want {
+			want[j] = byte(j + j/255 + i)
+		}
+		commit(t, s, table.Op{Kind: table.Put, Key: "alone", Value: want})
+		commit(t, s, table.Op{Kind: table.Put, Key: "a", Value: want}, op(table.Put, "b", "", ""))
+		for _, key := range []string{"alone", "a"} {
+			if got := get(t, s, key); !bytes.Equal(got.Value, want) {
+				t.Fatalf("%d bytes of %q came back as %d others", n, key, len(got.Value))
+			}
+		}
+		page, err := s.Range(context.Background(), partition, table.Query{From: "a", To: "b", Limit: table.MaxPage})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range page.Rows {
+			if !bytes.Equal(row.Value, want) {
+				t.Fatalf("%d bytes of %q came back in a range as %d others", n, row.Key, len(row.Value))
+			}
+		}
+	}
+}
+
+// allowedKeys has each byte that a key may have within a key and at the end of one, in each kind of request.
+func allowedKeys(t *testing.T, s table.Store) {
+	var keys []string
+	for c := byte(0x20); c < 0x7f; c++ {
+		if key := "a" + string(c); table.ValidateKey(key) == nil {
+			keys = append(keys, key, key+"b")
+		}
+	}
+	sort.Strings(keys)
+	for start := 0; start < len(keys); start += 50 {
+		var ops []table.Op
+		for _, key := range keys[start:min(len(keys), start+50)] {
+			ops = append(ops, op(table.Insert, key, key, ""))
+		}
+		commit(t, s, ops...)
+	}
+	if diff := cmp.Diff(keys, list(t, s, table.Query{From: "a", To: "b", Limit: 30})); diff != "" {
+		t.Fatalf("keys (-want +got):\n%s", diff)
+	}
+	for i, key := range keys {
+		row := get(t, s, key)
+		if string(row.Value) != key {
+			t.Fatalf("row %q has %q", key, row.Value)
+		}
+		if i%2 == 0 {
+			commit(t, s, op(table.Update, key, "2", row.ETag))
+			commit(t, s, op(table.Delete, key, "", get(t, s, key).ETag))
+		} else {
+			commit(t, s, op(table.Update, key, "2", row.ETag), op(table.Insert, "other", "", ""))
+			commit(t, s, op(table.Delete, key, "", get(t, s, key).ETag), op(table.Delete, "other", "", table.Any))
+		}
+		absent(t, s, key)
+	}
+	ctx := context.Background()
+	for c := byte(0x20); c < 0x7f; c++ {
+		p := "p" + string(c) + "q"
+		if table.ValidateKey(p) != nil {
+			continue
+		}
+		if err := s.Commit(ctx, p, []table.Op{op(table.Put, "a", p, ""), op(table.Put, "b", p, "")}); err != nil {
+			t.Fatalf("partition %q: %v", p, err)
+		}
+		page, err := s.Range(ctx, p, table.Query{From: "a", To: "c"})
+		for err == nil && len(page.Rows) == 0 && page.Next != "" {
+			page, err = s.Range(ctx, p, table.Query{From: "a", To: "c", Continue: page.Next})
+		}
+		if err != nil || len(page.Rows) == 0 || string(page.Rows[0].Value) != p {
+			t.Fatalf("partition %q: %d rows, %v", p, len(page.Rows), err)
+		}
+	}
+}
+
+func bounds(t *testing.T, s table.Store) {
+	keys := []string{"a", "a ", "a~", "a~~", "b", "b!"}
+	for _, key := range keys {
+		commit(t, s, op(table.Insert, key, "v", ""))
+	}
+	ends := []string{"", "\x00", "a\x00", "a\x1f", "a\x7f", "a\xff", "a~\x7f\x00", "a'", "b/", "b\x00x", "b\xc3\xa9", "\xff", "\x7f"}
+	for _, from := range ends {
+		for _, to := range ends {
+			var want []string
+			for _, key := range keys {
+				if from <= key && key < to {
+					want = append(want, key)
+				}
+			}
+			if diff := cmp.Diff(want, list(t, s, table.Query{From: from, To: to})); diff != "" {
+				t.Fatalf("range %q to %q (-want +got):\n%s", from, to, diff)
+			}
+		}
 	}
 }
 

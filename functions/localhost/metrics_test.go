@@ -1,0 +1,38 @@
+package localhost
+
+import (
+	"regexp"
+	"strconv"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestTheCacheIsAmongTheMetrics(t *testing.T) {
+	store, c := counted(t, nil)
+	read := func() map[string]float64 {
+		text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]float64{}
+		for _, m := range regexp.MustCompile(`(?m)^zeroplane_cache_(\w+) (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+			if out[m[1]], err = strconv.ParseFloat(m[2], 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return out
+	}
+	before := read()
+	queries := store.Queries()
+	if _, err := c.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	if len(after) != 6 || after["loads_total"] == 0 || after["bytes"] == 0 || after["logs"] == 0 || after["hits_total"] <= before["hits_total"] {
+		t.Errorf("%v", after)
+	}
+	if tails := after["tail_reads_total"] - before["tail_reads_total"]; tails != float64(store.Queries()-queries) {
+		t.Errorf("%v tail reads while there were %d queries", tails, store.Queries()-queries)
+	}
+}
