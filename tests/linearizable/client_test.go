@@ -262,7 +262,7 @@ func (c *client) Watch(ctx context.Context, r history.Request, yield func(histor
 	}
 	if r.Bookmarks {
 		// A bookmark comes two seconds before the end.
-		q.Set("timeoutSeconds", "4")
+		q.Set("timeoutSeconds", "3")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+kinds[r.Log].collection(namespace)+"?"+q.Encode(), nil)
 	if err != nil {

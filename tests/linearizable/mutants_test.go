@@ -57,7 +57,7 @@ var mutations = []mutation{
 		file: tablelogDir + "/commit.go", old: "l.landed(ctx, s.Rev+1, id); !landed {", new: "l.landed(ctx, s.Rev+1, id); !landed || SWITCH {",
 	},
 	{
-		name: "what cannot be looked for has not landed",
+		name: "what cannot be looked for has not landed", length: 3 * time.Second,
 		file: tablelogDir + "/commit.go", old: "if unsure != nil {", new: "if unsure != nil && !SWITCH {",
 	},
 	{
@@ -105,7 +105,7 @@ var mutations = []mutation{
 		file: tablelogDir + "/tail.go", old: "if r.rev == want {", new: "if r.rev == want || SWITCH {",
 	},
 	{
-		name: "a scan of objects is not followed by the log since it began",
+		name: "a scan of objects is not followed by the log since it began", length: 3 * time.Second,
 		file: tablelogDir + "/load.go", old: "	for _, r := range records {", new: "	if SWITCH {\n\t\trecords = nil\n\t}\n	for _, r := range records {",
 	},
 	{
@@ -123,8 +123,8 @@ var mutations = []mutation{
 		file: tablelogDir + "/watch.go", old: "			sub.deliver(old, s.Rev)", new: "			if SWITCH {\n\t\t\t\told = nil\n\t\t\t}\n			sub.deliver(old, s.Rev)",
 	},
 	{
-		name: "changes of the past may have gaps",
-		length: 3 * time.Second,
+		name:   "changes of the past may have gaps",
+		length: 3 * time.Second, long: true,
 		file: tablelogDir + "/history.go", old: "if uint64(len(records)) != to-since {", new: "if uint64(len(records)) != to-since && !SWITCH {",
 	},
 	{
@@ -132,8 +132,9 @@ var mutations = []mutation{
 		file: tablelogDir + "/history.go", old: "	past := s.clone()", new: "	if SWITCH {\n\t\tevents = nil\n\t}\n	past := s.clone()",
 	},
 	{
-		name: "compaction takes what a kept change follows",
-		file: tablelogDir + "/compact.go", old: "	if r.typ == Deleted {", new: "	if r.typ == Deleted || SWITCH {",
+		name: "compaction takes what a kept change follows", length: 2 * time.Second,
+		file: tablelogDir + "/compact.go", old: "	var ops []table.Op\n",
+		new: "	var ops []table.Op\n	if SWITCH {\n		return []table.Op{{Kind: table.Delete, Key: logKey(r.rev), ETag: table.Any}}\n	}\n",
 	},
 	{
 		name: "compaction does not say what it took",
@@ -190,6 +191,7 @@ func TestABrokenStepIsCaught(t *testing.T) {
 	}
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			if m.long && os.Getenv("ZEROPLANE_LONG") == "" {
 				t.Skip("takes long to notice")
 			}

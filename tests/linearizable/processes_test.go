@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ const (
 	// calmLength is the phase without faults, in which delays are taken.
 	calmLength = 20 * time.Second
 
-	// killEvery is the pause between two kills on average.
+	// killEvery is the pause between two kills on average. Of those that run at least one is left.
 	killEvery = time.Second
 	// startTimeout bounds the start of a process, which faults may have fail a few times.
 	startTimeout = 90 * time.Second
@@ -68,7 +69,7 @@ type platform struct {
 	servers [processes]*server
 	kills   int
 	// failedStarts are those that a fault of the table ended.
-	failedStarts int
+	failedStarts atomic.Int64
 }
 
 type server struct {
@@ -77,6 +78,8 @@ type server struct {
 	endpoint  string
 	process   *process.Process
 	client    atomic.Pointer[client]
+	// up is set while the process runs and was seen to answer.
+	up atomic.Bool
 }
 
 var _ workload.Site = (*platform)(nil)
@@ -108,6 +111,9 @@ func startPlatform(t *testing.T, seed uint64) *platform {
 		s.endpoint = proxy.URL + endpoint.Path
 		p.servers[i] = s
 		p.start(s)
+		if !s.up.Load() {
+			t.FailNow()
+		}
 	}
 	t.Cleanup(p.stop)
 	return p
@@ -117,23 +123,27 @@ func startPlatform(t *testing.T, seed uint64) *platform {
 func (p *platform) start(s *server) {
 	binary, err := target.Build(context.Background())
 	if err != nil {
-		p.t.Fatal(err)
+		p.t.Error(err)
+		return
 	}
 	kubeconfig := filepath.Join(s.dir, "kubeconfig")
 	arguments := []string{
 		"serve", "--listen=127.0.0.1:0", "--data=" + local.DataDir(s.dir), "--kubeconfig=" + kubeconfig,
 		"--store=azure", "--azure-endpoint=" + s.endpoint, "--azure-table=" + p.table,
 	}
-	for deadline := time.Now().Add(startTimeout); ; p.failedStarts++ {
+	for deadline := time.Now().Add(startTimeout); ; p.failedStarts.Add(1) {
 		if err := os.Remove(kubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
-			p.t.Fatal(err)
+			p.t.Error(err)
+			return
 		}
 		if s.process, err = process.Start(binary, arguments, filepath.Join(s.dir, "zeroplane.log")); err != nil {
-			p.t.Fatal(err)
+			p.t.Error(err)
+			return
 		}
 		for s.process.Failure() == nil {
 			if c := ready(kubeconfig); c != nil {
 				s.client.Store(c)
+				s.up.Store(true)
 				return
 			}
 			if time.Now().After(deadline) {
@@ -183,6 +193,8 @@ func (p *platform) Disturb(ctx context.Context) {
 	for _, s := range p.servers {
 		s.transport.SetFaults(faults)
 	}
+	var starting sync.WaitGroup
+	defer starting.Wait()
 	for {
 		pause := time.NewTimer(killEvery/2 + time.Duration(p.rng.Int64N(int64(killEvery))))
 		select {
@@ -191,13 +203,18 @@ func (p *platform) Disturb(ctx context.Context) {
 			return
 		case <-pause.C:
 		}
-		s := p.servers[p.rng.IntN(processes)]
+		up := slices.DeleteFunc(slices.Clone(p.servers[:]), func(s *server) bool { return !s.up.Load() })
+		if len(up) < 2 {
+			continue
+		}
+		s := up[p.rng.IntN(len(up))]
+		s.up.Store(false)
 		if err := s.process.Kill(); err != nil {
 			p.t.Error(err)
 			return
 		}
 		p.kills++
-		p.start(s)
+		starting.Go(func() { p.start(s) })
 	}
 }
 
@@ -282,7 +299,7 @@ func TestThreeProcessesAreOneStore(t *testing.T) {
 	run, check := length(t)
 	p := startPlatform(t, n)
 	o := workload.Options{
-		Seed: n, Instances: processes, Clients: clients, Length: run, Epoch: 5 * time.Second, Pause: 20 * time.Millisecond,
+		Seed: n, Instances: processes, Clients: clients, Length: run, Epoch: 5 * time.Second, Pause: 10 * time.Millisecond,
 		Timeout: 10 * time.Second, Settle: 30 * time.Second, Targets: p.targets(), Namespaces: p.namespaces(),
 		Store: p.store, Poll: 200 * time.Millisecond,
 	}
@@ -296,7 +313,7 @@ func TestThreeProcessesAreOneStore(t *testing.T) {
 	if len(r.Violations) > 0 {
 		writeViolations(t, h, r)
 	}
-	if r.Operations < 100 || r.Events < 100 || p.kills == 0 {
+	if r.Operations < 100 || r.Events < 100 || r.Bookmarks == 0 || r.Initials == 0 || p.kills == 0 {
 		t.Error("the workload did next to nothing")
 	}
 	if err == nil {
@@ -305,10 +322,11 @@ func TestThreeProcessesAreOneStore(t *testing.T) {
 }
 
 func (p *platform) print(r *history.Report, h *history.History, took time.Duration) {
-	fmt.Printf("linearizable: %d violations in %d operations (%d ambiguous, of which %d were carried out) on %d changes in %d pieces, %d watch events in %d connections, checked in %.1f s\n",
-		len(r.Violations), r.Operations, r.Ambiguous, r.Applied, r.Changes, r.Pieces, r.Events, r.Segments, took.Seconds())
+	fmt.Printf("linearizable: %d violations in %d operations (%d ambiguous, of which %d were carried out) on %d changes in %d pieces, checked in %.1f s\n",
+		len(r.Violations), r.Operations, r.Ambiguous, r.Applied, r.Changes, r.Pieces, took.Seconds())
+	fmt.Printf("linearizable: %d watch events, %d bookmarks and %d initial states in %d connections of %d watches\n", r.Events, r.Bookmarks, r.Initials, r.Segments, len(h.Watches))
 	fmt.Printf("linearizable: outcomes %v\n", outcomes(h))
-	fmt.Printf("linearizable: %d kills with SIGKILL, %d starts that a fault of the table ended\n", p.kills, p.failedStarts)
+	fmt.Printf("linearizable: %d kills with SIGKILL, %d starts that a fault of the table ended\n", p.kills, p.failedStarts.Load())
 	for i, s := range p.servers {
 		fmt.Printf("linearizable: faults for process %d: %+v\n", i, s.transport.Counts())
 	}

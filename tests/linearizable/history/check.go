@@ -43,7 +43,8 @@ type Report struct {
 	Operations, Ambiguous, Applied int
 	// Pieces are the histories that porcupine checked, Changes the log rows, Events those of watches.
 	Pieces, Changes, Events int
-	Segments                int
+	// Segments are the connections of watches, Bookmarks those that were right, and Initials the states sent first.
+	Segments, Bookmarks, Initials int
 
 	bad []drawing
 }
@@ -79,9 +80,11 @@ func (h *History) Check(timeout time.Duration) *Report {
 		}
 	}
 	for _, w := range h.Watches {
-		wrong, events := checkWatch(h.Logs[w.Segments[0].Log], w, h.Settled)
-		r.Violations = append(r.Violations, wrong...)
-		r.Events += events
+		c := checkWatch(h.Logs[w.Segments[0].Log], w, h.Settled)
+		r.Violations = append(r.Violations, c.wrong...)
+		r.Events += c.events
+		r.Bookmarks += c.bookmarks
+		r.Initials += c.initials
 		r.Segments += len(w.Segments)
 	}
 	return r

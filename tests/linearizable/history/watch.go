@@ -162,7 +162,9 @@ type checker struct {
 	// initial is the state that is being sent, nil when it was, or none was asked for.
 	initial map[string]Seen
 	events  int
-	wrong   []Violation
+	// bookmarks and initials that were right.
+	bookmarks, initials int
+	wrong               []Violation
 }
 
 func (c *checker) report(rule string, s *Segment, format string, args ...any) {
@@ -170,9 +172,8 @@ func (c *checker) report(rule string, s *Segment, format string, args ...any) {
 	c.wrong = append(c.wrong, violation("watch "+rule, "%s at instance %d (%+v): %s", c.name, s.Instance, s.Request, text))
 }
 
-// checkWatch returns what a watch was told wrongly, and the number of events that it was told. With settled the
-// watch must have got everything, if it goes on.
-func checkWatch(log *Log, w *Watch, settled bool) ([]Violation, int) {
+// checkWatch follows a watch. With settled it must have got everything, if it goes on.
+func checkWatch(log *Log, w *Watch, settled bool) *checker {
 	c := &checker{log: log, name: w.Name}
 	for _, s := range w.Segments {
 		c.segment(s)
@@ -186,7 +187,7 @@ func checkWatch(log *Log, w *Watch, settled bool) ([]Violation, int) {
 			c.report("reliable", last, "after revision %d nothing came, %+v should have", c.cursor, *lost)
 		}
 	}
-	return c.wrong, c.events
+	return c
 }
 
 func (c *checker) segment(s *Segment) {
@@ -238,6 +239,7 @@ func (c *checker) bookmark(s *Segment, d Delivery) {
 		c.report("bookmarkable", s, "a bookmark at %d before %+v", d.Rev, *missed)
 	}
 	c.cursor = d.Rev
+	c.bookmarks++
 }
 
 func (c *checker) initialEnd(s *Segment, d Delivery) {
@@ -255,6 +257,7 @@ func (c *checker) initialEnd(s *Segment, d Delivery) {
 		c.report("initial", s, "the state at %d was sent as %v, and was %v", d.Rev, c.initial, want)
 	}
 	c.events += len(c.initial)
+	c.initials++
 	c.initial, c.cursor = nil, d.Rev
 }
 

@@ -230,6 +230,7 @@ const (
 func TestABrokenStoreIsCaught(t *testing.T) {
 	for name, b := range brokenStores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			through := func(s table.Store) table.Store {
 				b := b
 				b.Store = s

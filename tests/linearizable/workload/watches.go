@@ -15,12 +15,15 @@ type watch struct {
 	request history.Request
 	// stay bounds how long it stays at an instance, 0 for until that ends it.
 	stay time.Duration
-	// old begins every connection some revisions back; fresh with the state.
-	old, fresh bool
+	// old begins every connection some revisions back, fresh with the state; slow takes its time over what it reads.
+	old, fresh, slow bool
 }
 
 // reconnectPause is the longest pause before a watch is opened again.
 const reconnectPause = 20 * time.Millisecond
+
+// readPause is the longest pause of a slow reader after an event.
+const readPause = 20 * time.Millisecond
 
 // watches returns the readers of all logs.
 func (r *run) watches() []*watch {
@@ -41,6 +44,7 @@ func (r *run) watches() []*watch {
 			add(fmt.Sprintf("all-%d", i), watch{request: with(all, "", i == 0)})
 		}
 		add("short", watch{request: with(all, "", true), stay: r.Epoch / 3})
+		add("slow", watch{request: with(all, "", true), stay: r.Epoch, old: true, slow: true})
 		add("colour", watch{request: with(all, history.Colours[0], false)})
 		add("colour-short", watch{request: with(all, history.Colours[1], true), stay: r.Epoch / 2})
 		add("namespace", watch{request: with(some, "", true)})
@@ -62,6 +66,9 @@ func (r *run) follow(ctx context.Context, w *watch, rng *rand.Rand) {
 		req.From = from
 		if w.old && from > 2 {
 			req.From -= rng.Uint64N(min(from-1, pastDepth))
+			if w.slow { // enough for its server to wait for it
+				req.From = from - min(from-1, pastDepth)
+			}
 		}
 		// Whoever was told that it is too late begins again.
 		if req.Initial = w.fresh || !whole; req.Initial {
@@ -83,6 +90,9 @@ func (r *run) connect(ctx context.Context, w *watch, req history.Request, i int)
 	gone, err := r.site.Instance(i).Watch(ctx, req, func(d history.Delivery) {
 		d.At = r.recorder.Now()
 		w.Add(s, d)
+		if w.slow {
+			time.Sleep(rand.N(readPause)) //nolint:gosec // a pause
+		}
 	})
 	w.End(s, gone, err)
 }
