@@ -270,7 +270,7 @@ func (c *client) Watch(ctx context.Context, r history.Request, yield func(histor
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return false, nil //nolint:nilerr // the process is not there
+		return false, nil // the process is not there
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -282,7 +282,7 @@ func (c *client) Watch(ctx context.Context, r history.Request, yield func(histor
 			Object object
 		}
 		if err := d.Decode(&ev); err != nil {
-			return false, nil //nolint:nilerr // the connection ended
+			return false, nil // the connection ended
 		}
 		if ev.Type == "ERROR" {
 			if ev.Object.Code == http.StatusGone {

@@ -31,7 +31,10 @@ func model() porcupine.Model {
 			if d.change != nil {
 				return s.write(d)
 			}
-			return s.read1(d)
+			if d.Verb == List {
+				return s.list(d)
+			}
+			return s.objects[slot(d.Key)].told(d), s
 		},
 		Hash:              func(state any) uint64 { s := state.(space); return s.last<<32 ^ s.read },
 		DescribeOperation: func(input, _ any) string { return input.(deed).String() },
@@ -70,34 +73,47 @@ func (s space) write(d deed) (bool, space) {
 	return true, s
 }
 
-// read1 compares what a deed that changed nothing was told with the state.
-func (s space) read1(d deed) (bool, space) {
-	if d.Verb == List {
-		if d.Revision < s.last || len(d.Objects) != s.count() {
+// list compares the objects of a list with the state. No later change may have its revision, or one before.
+func (s space) list(d deed) (bool, space) {
+	if d.Revision < s.last || len(d.Objects) != s.count() {
+		return false, s
+	}
+	s.read = max(s.read, d.Revision)
+	for key, seen := range d.Objects {
+		if !s.objects[slot(key)].is(seen) {
 			return false, s
 		}
-		s.read = max(s.read, d.Revision)
-		for key, seen := range d.Objects {
-			if o := s.objects[slot(key)]; o.rev != seen.Rev || o.token != seen.Token {
-				return false, s
-			}
-		}
-		return true, s
 	}
-	o := s.objects[slot(d.Key)]
+	return true, s
+}
+
+func (o object) is(seen Seen) bool { return o.rev == seen.Rev && o.token == seen.Token }
+
+// told reports whether what a deed that changed nothing was told of an object is so.
+func (o object) told(d deed) bool {
 	switch d.Outcome {
 	case OK: // a get
-		seen := d.Objects[d.Key]
-		return o.rev == seen.Rev && o.token == seen.Token, s
+		return o.is(d.Objects[d.Key])
 	case NotFound:
-		return o.rev == 0, s
+		return o.rev == 0
 	case Exists:
-		return o.rev != 0, s
+		return o.rev != 0
 	case Conflict:
-		return d.Verb != Update && d.Verb != Delete && d.Verb != DeleteUID ||
-			d.Verb == DeleteUID && (o.rev == 0 || o.created != d.created) || d.Verb != DeleteUID && o.rev != d.Expect, s
+		return o.conflicts(d)
 	default:
-		return false, s
+		return false
+	}
+}
+
+// conflicts reports whether a precondition does not hold. That others were first says nothing of the object.
+func (o object) conflicts(d deed) bool {
+	switch d.Verb {
+	case Update, Delete:
+		return o.rev != d.Expect
+	case DeleteUID:
+		return o.rev == 0 || o.created != d.created
+	default:
+		return true
 	}
 }
 

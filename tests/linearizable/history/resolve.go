@@ -94,33 +94,38 @@ func (r *resolver) deed(o *Operation) (deed, bool) {
 		return d, o.Outcome == OK || o.Outcome == NotFound
 	}
 	c := r.changeOf(d)
-	switch {
-	case o.Outcome == OK && c == nil:
-		r.report("lost write", "%v; the log does not have it", o)
-		return d, false
-	case o.Outcome == OK && o.Revision != 0 && o.Revision != c.Rev:
-		r.report("lost write", "%v; the log has it at %d", o, c.Rev)
-		return d, false
-	case o.Outcome == Unknown && c == nil:
-		return d, false
-	case o.Outcome != OK && o.Outcome != Unknown:
+	if o.Outcome != OK && o.Outcome != Unknown {
 		if c != nil && o.Token != "" {
 			r.report("refused and done", "%v; the log has it at %d", o, c.Rev)
 		}
 		return d, true
 	}
-	if other := r.claimed[c.Rev]; other != nil {
-		if o.Outcome == OK {
-			r.report("one change, two successes", "revision %d: %v; and %v", c.Rev, other, o)
-		}
+	if !r.claim(o, c) {
 		return d, false
 	}
-	if c.Key != o.Key {
-		r.report("lost write", "%v; the log has it as %s", o, c.Key)
-		return d, false
-	}
-	r.claimed[c.Rev], d.change = o, c
+	d.change = c
 	return d, true
+}
+
+// claim notes that an operation made a change, nil for none that is known. It returns false when it did not.
+func (r *resolver) claim(o *Operation, c *Change) bool {
+	var other *Operation
+	if c != nil {
+		other = r.claimed[c.Rev]
+	}
+	switch {
+	case o.Outcome == OK && c == nil:
+		r.report("lost write", "%v; the log does not have it", o)
+	case c == nil: // it was not carried out
+	case o.Outcome == OK && o.Revision != 0 && o.Revision != c.Rev, c.Key != o.Key:
+		r.report("lost write", "%v; the log has %s at %d", o, c.Key, c.Rev)
+	case o.Outcome == OK && other != nil:
+		r.report("one change, two successes", "revision %d: %v; and %v", c.Rev, other, o)
+	case other == nil:
+		r.claimed[c.Rev] = o
+		return true
+	}
+	return false
 }
 
 // changeOf returns the change that an operation made or may have made.

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apiserver/pkg/apis/example"
 	examplev1 "k8s.io/apiserver/pkg/apis/example/v1"
 	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/utils/ptr"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -104,10 +103,10 @@ func (i *instance) Do(ctx context.Context, o *history.Operation) {
 	case history.Update, history.Patch:
 		err = s.GuaranteedUpdate(ctx, "/"+o.Key, out, false, nil, change(o), nil)
 	case history.Delete:
-		err = remove(ctx, s, o, &storage.Preconditions{ResourceVersion: ptr.To(strconv.FormatUint(o.Expect, 10))})
+		err = remove(ctx, s, o, &storage.Preconditions{ResourceVersion: new(strconv.FormatUint(o.Expect, 10))})
 		out = nil
 	case history.DeleteUID:
-		err = remove(ctx, s, o, &storage.Preconditions{UID: ptr.To(types.UID(o.UID))})
+		err = remove(ctx, s, o, &storage.Preconditions{UID: new(types.UID(o.UID))})
 		out = nil
 	case history.List, history.ListAt:
 		err = list(ctx, s, o)
@@ -247,7 +246,7 @@ func (i *instance) Watch(ctx context.Context, r history.Request, yield func(hist
 	opts := storage.ListOptions{Recursive: true, Predicate: everything(r.Colour)}
 	opts.Predicate.AllowWatchBookmarks = r.Bookmarks
 	if r.Initial {
-		opts.SendInitialEvents, opts.ResourceVersionMatch = ptr.To(true), metav1.ResourceVersionMatchNotOlderThan
+		opts.SendInitialEvents, opts.ResourceVersionMatch = new(true), metav1.ResourceVersionMatchNotOlderThan
 	} else {
 		opts.ResourceVersion = strconv.FormatUint(r.From, 10)
 	}
