@@ -370,9 +370,15 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 			events = append(events, ev)
 		}
 	}
-	if err := l.store.Commit(ctx, l.partition, ops); err != nil && !l.landed(ctx, s.Rev+1, id) {
-		l.doubt.Store(true)
-		return err
+	if err := l.store.Commit(ctx, l.partition, ops); err != nil {
+		if landed, unsure := l.landed(ctx, s.Rev+1, id); !landed {
+			l.doubt.Store(true)
+			if unsure != nil {
+				// Not even a conflict counts as one: it may be with what we wrote ourselves.
+				return fmt.Errorf("%w, after: %v", unsure, err) //nolint:errorlint // so that it is not taken for a conflict
+			}
+			return err
+		}
 	}
 	l.lasted, l.crowd = time.Since(now), max(len(subs)+l.waiting(), l.crowd*7/8)
 	l.publish(next, events)
@@ -386,14 +392,18 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 	return nil
 }
 
-// landed reports whether a commit that seemed to fail was ours and did not: its reply was lost.
-func (l *Log) landed(ctx context.Context, rev, id uint64) bool {
+// landed reports whether a commit that seemed to fail was ours and did not: its reply was lost. It fails when that
+// cannot be told.
+func (l *Log) landed(ctx context.Context, rev, id uint64) (bool, error) {
 	row, err := l.store.Get(ctx, l.partition, logKey(rev))
+	if errors.Is(err, table.ErrNotFound) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, fmt.Errorf("looking whether revision %d was written: %w", rev, err)
 	}
 	r, err := decodeRecord(row.Value)
-	return err == nil && r.writeID == id
+	return err == nil && r.writeID == id, err
 }
 
 // apply alters a state by a change that was checked against it.

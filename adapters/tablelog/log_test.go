@@ -574,3 +574,33 @@ func (c counting) Range(ctx context.Context, partition string, q table.Query) (t
 	<-timer.C
 	return c.Store.Range(ctx, partition, q)
 }
+
+// unreadable is a store of which rows of the log cannot be got for a while.
+type unreadable struct {
+	table.Store
+	lost bool
+}
+
+func (u *unreadable) Get(ctx context.Context, partition, key string) (table.Row, error) {
+	if u.lost && strings.HasPrefix(key, logClass) {
+		return table.Row{}, contract.ErrReplyLost
+	}
+	return u.Store.Get(ctx, partition, key)
+}
+
+func TestAConflictThatMayBeWithOneselfIsNoConflict(t *testing.T) {
+	faulty := contract.NewFaulty(memory.New(), 1)
+	store := &unreadable{Store: faulty}
+	l := New(store, "p", Options{})
+	faulty.Retried, store.lost = 1, true
+	_, _, err := l.Commit(t.Context(), []Change{{Key: "a", Value: []byte("1")}}, nil)
+	var conflict *ConflictError
+	if err == nil || errors.As(err, &conflict) {
+		t.Fatalf("a commit that was applied, and cannot be looked at, gives %v", err)
+	}
+	faulty.Retried, store.lost = 0, false
+	s, err := l.Current(t.Context())
+	if err != nil || s.Rev != 2 || s.Get("a") == nil {
+		t.Errorf("the state afterwards: %+v, %v", s, err)
+	}
+}
