@@ -370,15 +370,9 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 			events = append(events, ev)
 		}
 	}
-	if err := l.store.Commit(ctx, l.partition, ops); err != nil {
-		if landed, unsure := l.landed(ctx, s.Rev+1, id); !landed {
-			l.doubt.Store(true)
-			if unsure != nil {
-				// Not even a conflict counts as one: it may be with what we wrote ourselves.
-				return fmt.Errorf("%w, after: %v", unsure, err) //nolint:errorlint // so that it is not taken for a conflict
-			}
-			return err
-		}
+	if err := l.send(ctx, ops, s.Rev+1, id); err != nil {
+		l.doubt.Store(true)
+		return err
 	}
 	l.lasted, l.crowd = time.Since(now), max(len(subs)+l.waiting(), l.crowd*7/8)
 	l.publish(next, events)
@@ -390,6 +384,33 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		l.opts.Committed(next.Rev)
 	}
 	return nil
+}
+
+// send commits the rows of a transaction that begins at a revision. One whose outcome is unknown is sent again as it
+// is: should the first arrive after all, the second meets the log row that both insert, and knows it by its
+// write-id.
+func (l *Log) send(ctx context.Context, ops []table.Op, rev, id uint64) error {
+	for attempt := 0; ; attempt++ {
+		err := l.store.Commit(ctx, l.partition, ops)
+		if err == nil {
+			return nil
+		}
+		landed, unsure := l.landed(ctx, rev, id)
+		_, conflict := errors.AsType[*table.ConflictError](err)
+		switch {
+		case landed:
+			return nil
+		case unsure != nil:
+			// Not even a conflict counts as one: it may be with what we wrote ourselves.
+			err = fmt.Errorf("%w, after: %v", unsure, err) //nolint:errorlint // so that it is not taken for a conflict
+		case conflict, errors.Is(err, table.ErrInvalid):
+			return err
+		}
+		if l.opts.SoleWriter || attempt == maxSends-1 || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, attempt)
+	}
 }
 
 // landed reports whether a commit that seemed to fail was ours and did not: its reply was lost. It fails when that

@@ -38,6 +38,8 @@ const (
 	// gatherLeast and gatherMost bound how long a transaction waits for more writers: three times as long as the
 	// one before it took.
 	gatherLeast, gatherMost = 10 * time.Millisecond, 60 * time.Millisecond
+	// maxSends of one transaction whose outcome stays unknown.
+	maxSends = 4
 	// commitTimeout bounds a transaction once it has left: its callers may have gone.
 	commitTimeout = 30 * time.Second
 )

@@ -49,6 +49,9 @@ type dirty struct {
 // left behind: a bell is quick, and no guarantee.
 const timerInterval = 30 * time.Second
 
+// maxPuts of a row whose outcome stays unknown.
+const maxPuts = 4
+
 // renewAfter is how old a row may be before a write renews it. It is much less than the time after which
 // others take it over: a write is never made under a row that somebody else removes.
 const renewAfter = 30 * time.Second
@@ -142,8 +145,15 @@ func (d *dirty) put(ctx context.Context, row dirtyRow) error {
 	d.known = false
 	written := time.Now()
 	op := table.Op{Kind: table.Put, Key: d.key(), Value: value}
-	if err := d.store.Commit(ctx, dirtyPartition, []table.Op{op}); err != nil {
-		return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
+	for attempt := 1; ; attempt++ {
+		// Twice the same is the same: where the outcome is unknown it is sent again.
+		err := d.store.Commit(ctx, dirtyPartition, []table.Op{op})
+		if err == nil {
+			break
+		}
+		if attempt == maxPuts || ctx.Err() != nil {
+			return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
+		}
 	}
 	d.known, d.there, d.wake, d.written = true, true, row.Wake, written
 	return nil

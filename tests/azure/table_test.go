@@ -124,11 +124,12 @@ func TestAThousandReplicasSettleAtTheServicesPace(t *testing.T) {
 // replies, and starts it again.
 func TestARolloutGoesOnWithoutItsInstance(t *testing.T) {
 	const replicas = 60
-	table(t, limits.Options{Seed: 1, Faults: limits.Faults{
-		ShortPages: 0.05, EmptyPages: 0.02, Busy: 0.02, FailedBefore: 0.01, FailedAfter: 0.01, ResetBefore: 0.01, LostReplies: 0.01,
-	}})
+	transport := table(t, limits.Options{Seed: 1})
 	first, second := serve(t, 5), serve(t, 5)
 	second.WaitForNodes(t)
+	transport.SetFaults(limits.Faults{
+		ShortPages: 0.05, EmptyPages: 0.02, Busy: 0.02, FailedBefore: 0.01, FailedAfter: 0.01, ResetBefore: 0.01, LostReplies: 0.01,
+	})
 	if _, err := first.Client.AppsV1().Deployments("default").Create(t.Context(), deployment(replicas, "nginx:1"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
