@@ -59,7 +59,10 @@ func insideOr(inside, outside http.Handler) http.Handler {
 // read, with one look at the tail of one log.
 func (s *Server) withRevalidation(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		req = req.WithContext(tablelog.Begin(req.Context()))
+		// The writes of one plan are one request: they come from inside, where it was marked.
+		if ctx := req.Context(); ctx.Value(identityKey{}) == nil || !tablelog.Begun(ctx) {
+			req = req.WithContext(tablelog.Begin(ctx))
+		}
 		if err := s.revalidate(req.Context()); err != nil {
 			responsewriters.InternalError(w, req, err)
 			return

@@ -56,11 +56,11 @@ func (m Maker) Create(ctx context.Context, name string, now time.Time) (Info, Ke
 	case !errors.Is(err, ErrNotFound):
 		return Info{}, Keys{}, err
 	}
-	id := make([]byte, idBytes)
-	if _, err := rand.Read(id); err != nil {
-		return Info{}, Keys{}, fmt.Errorf("drawing the cluster's id: %w", err)
+	id, err := newID()
+	if err != nil {
+		return Info{}, Keys{}, err
 	}
-	info := Info{Name: name, ID: hex.EncodeToString(id), Created: now.UTC().Truncate(time.Second)}
+	info := Info{Name: name, ID: id, Created: now.UTC().Truncate(time.Second)}
 	keys, err := newKeys(name, now)
 	if err != nil {
 		return Info{}, Keys{}, err
@@ -79,6 +79,14 @@ func (m Maker) Create(ctx context.Context, name string, now time.Time) (Info, Ke
 		return Info{}, Keys{}, errors.Join(err, m.removeRows(ctx, info.Partition()))
 	}
 	return info, keys, err
+}
+
+func newID() (string, error) {
+	id := make([]byte, idBytes)
+	if _, err := rand.Read(id); err != nil {
+		return "", fmt.Errorf("drawing the cluster's id: %w", err)
+	}
+	return hex.EncodeToString(id), nil
 }
 
 // bear writes a cluster's first objects. Its partitions are new, since their names hold its id.

@@ -8,4 +8,5 @@
 //	keys.go      its keys, and how they are sealed
 //	birth.go     what it is born with
 //	create.go    creation and deletion
+//	adopt.go     one that was saved
 package cluster

@@ -115,7 +115,8 @@ func (r Registry) announce(ctx context.Context, i Info) error {
 	if err != nil {
 		return err
 	}
-	op := table.Op{Kind: table.Insert, Key: leftKey(i), Value: value}
+	// The id was drawn, so the row is nobody else's, and may be there if a client of the store tried twice.
+	op := table.Op{Kind: table.Put, Key: leftKey(i), Value: value}
 	if err := r.Store.Commit(ctx, registryPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("announcing cluster %q: %w", i.Name, err)
 	}
@@ -132,6 +133,9 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 		{Kind: table.Insert, Key: registryFrom + i.Name, Value: value},
 		{Kind: table.Delete, Key: leftKey(i), ETag: table.Any},
 	})
+	if errors.Is(err, table.ErrExists) && r.registered(ctx, i) {
+		return nil
+	}
 	if errors.Is(err, table.ErrExists) {
 		return fmt.Errorf("%w: %q", ErrExists, i.Name)
 	}
@@ -139,6 +143,13 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 		return fmt.Errorf("registering cluster %q: %w", i.Name, err)
 	}
 	return nil
+}
+
+// registered reports whether a transaction that was refused was refused because it had been done: a client of
+// the store sends one again when the reply is lost.
+func (r Registry) registered(ctx context.Context, i Info) bool {
+	there, err := r.Get(ctx, i.Name)
+	return err == nil && there.ID == i.ID
 }
 
 // remove takes a cluster from the registry, and notes that its partitions are left. It fails with
@@ -175,16 +186,31 @@ func (l left) encode() ([]byte, error) {
 	return value, nil
 }
 
+func decodeLeft(row table.Row) (left, error) {
+	l := left{Partition: string(row.Value)} // as it was before it had a time
+	if len(row.Value) == 0 || row.Value[0] != '{' {
+		return l, nil
+	}
+	return l, json.Unmarshal(row.Value, &l)
+}
+
+// LeftPartition returns what a row names as the first part of the partitions of a cluster that is being made or
+// deleted, empty if it names none.
+func LeftPartition(row table.Row) string {
+	l, err := decodeLeft(row)
+	if err != nil {
+		return ""
+	}
+	return l.Partition
+}
+
 // left returns the clusters whose making or deleting was begun and not ended.
 func (r Registry) left(ctx context.Context) ([]left, error) {
 	var out []left
 	var broken error
 	err := table.All(ctx, r.Store, registryPartition, table.Query{From: leftFrom, To: leftEnd}, func(row table.Row) bool {
-		l := left{Partition: string(row.Value)} // as it was before it had a time
-		if len(row.Value) > 0 && row.Value[0] == '{' {
-			broken = json.Unmarshal(row.Value, &l)
-		}
-		if broken != nil || row.Key != leftFrom+l.Partition {
+		var l left
+		if l, broken = decodeLeft(row); broken != nil || row.Key != leftFrom+l.Partition {
 			broken = fmt.Errorf("%w: row %q of the cluster registry", table.ErrCorrupt, row.Key)
 			return false
 		}

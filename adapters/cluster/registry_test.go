@@ -14,6 +14,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
@@ -298,5 +299,53 @@ func TestEverythingThatAClusterIsBornWithCanBeReadBack(t *testing.T) {
 		if kinds[kind] < least {
 			t.Errorf("%d objects of kind %s, want %d", kinds[kind], kind, least)
 		}
+	}
+}
+
+// TestATransactionThatIsSentTwiceMakesAClusterEvenSo: the second one is refused because of the first.
+func TestATransactionThatIsSentTwiceMakesAClusterEvenSo(t *testing.T) {
+	faulty := contract.NewFaulty(memory.New(), 1)
+	faulty.Retried = 1
+	m := maker(t, faulty)
+	info, keys, err := m.Create(t.Context(), "made", time.Now())
+	if err != nil || rows(t, faulty, info.Partition()) == 0 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	write := func(ctx context.Context, partition string) error {
+		return faulty.Commit(ctx, kubestorage.Partition(partition, kubestorage.PodsGroup), []table.Op{{Kind: table.Put, Key: "o-x"}})
+	}
+	adopted, err := m.Adopt(t.Context(), Adoption{Name: "adopted", Created: info.Created, Keys: keys, Write: write})
+	if err != nil || rows(t, faulty, adopted.Partition()) != 1 {
+		t.Fatalf("%+v, %v", adopted, err)
+	}
+	faulty.Retried = 0
+	left, err := m.Registry.left(t.Context())
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	again, err := m.Adopt(t.Context(), Adoption{Name: "adopted", Created: info.Created, Keys: keys, Replace: true, Write: write})
+	if err != nil || again.ID == adopted.ID || rows(t, faulty, adopted.Partition()) != 0 || rows(t, faulty, again.Partition()) != 1 {
+		t.Errorf("replaced by %+v, %v", again, err)
+	}
+}
+
+// TestAClusterIsReplacedOnlyIfItIsTheOneThatWasRead: of two that replace it at the same time, one is refused.
+func TestAClusterIsReplacedOnlyIfItIsTheOneThatWasRead(t *testing.T) {
+	store := memory.New()
+	m := maker(t, store)
+	info, keys, err := m.Create(t.Context(), "made", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var other Info
+	_, err = m.Adopt(t.Context(), Adoption{Name: "made", Created: info.Created, Keys: keys, Replace: true, Write: func(ctx context.Context, _ string) (err error) {
+		other, err = m.Adopt(ctx, Adoption{Name: "made", Created: info.Created, Keys: keys, Replace: true, Write: func(context.Context, string) error { return nil }})
+		return err
+	}})
+	if now, found := m.Registry.Get(t.Context(), "made"); !errors.Is(err, ErrExists) || found != nil || now.ID != other.ID {
+		t.Errorf("%v; now it is %+v, want %+v", err, now, other)
+	}
+	if left, err := m.Registry.left(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }

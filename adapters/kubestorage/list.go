@@ -80,7 +80,7 @@ func (s *Storage) stateFor(ctx context.Context, key string, at int64, from strin
 	case errors.Is(err, tablelog.ErrCompacted) && from != "":
 		return nil, expiredContinue(from, "/"+key)
 	case errors.Is(err, tablelog.ErrCompacted):
-		return nil, apierrors.NewResourceExpired(fmt.Sprintf("The resourceVersion for the provided list is too old: %v", err))
+		return nil, apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
 	default:
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -247,5 +249,59 @@ func TestAWatchThatFellTooFarBehindEndsWithoutAnError(t *testing.T) {
 	}
 	if n < 20_000 {
 		t.Errorf("%d events were sent before the end", n)
+	}
+}
+
+// What follows was found by tests/etcd3, which compares with upstream's storage.
+
+func TestAnUpdateWithoutATimeToLiveLetsTheObjectStay(t *testing.T) {
+	ctx := t.Context()
+	s := newStorage(memory.New(), tablelog.Options{})
+	if err := s.Create(ctx, keyOf("x"), pod("x", ""), nil, 3600); err != nil {
+		t.Fatal(err)
+	}
+	if err := place(ctx, s, "x", "n"); err != nil {
+		t.Fatal(err)
+	}
+	state, err := s.Log.Current(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := state.Get(keyOf("x")[1:]); e.Expires != 0 {
+		t.Errorf("it expires at %d", e.Expires)
+	}
+}
+
+func TestAWatchFromTheFutureThatWantsTheStateFailsInItsStream(t *testing.T) {
+	s := newStorage(memory.New(), tablelog.Options{})
+	w, err := s.Watch(t.Context(), "/core/pods", storage.ListOptions{
+		ResourceVersion: "7", SendInitialEvents: new(true), Predicate: storage.Everything, Recursive: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev := next(t, w)
+	if status, ok := ev.Object.(*metav1.Status); !ok || ev.Type != watch.Error || status.Message != "Timeout: Too large resource version: 7, current: 1" {
+		t.Errorf("the watch says %s %v", ev.Type, ev.Object)
+	}
+	if _, more := <-w.ResultChan(); more {
+		t.Error("the watch goes on")
+	}
+}
+
+func TestAListOfACompactedRevisionIsRefusedInUpstreamsWords(t *testing.T) {
+	ctx := t.Context()
+	s := newStorage(memory.New(), tablelog.Options{})
+	for _, name := range []string{"a", "b", "c"} {
+		create(ctx, t, s, name, "")
+	}
+	if _, err := s.Log.Compact(ctx, 4, 100); err != nil {
+		t.Fatal(err)
+	}
+	err := s.GetList(ctx, "/core/pods", storage.ListOptions{
+		ResourceVersion: "2", ResourceVersionMatch: metav1.ResourceVersionMatchExact, Predicate: storage.Everything, Recursive: true,
+	}, &example.PodList{})
+	if !apierrors.IsResourceExpired(err) || err.Error() != "The resourceVersion for the provided list is too old." {
+		t.Errorf("the list fails with %v", err)
 	}
 }

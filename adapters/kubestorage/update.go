@@ -63,8 +63,6 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 	}
 	if desired.ttl != nil {
 		change.Expires = expiry(*desired.ttl)
-	} else if current != nil {
-		change.Expires = current.Expires
 	}
 	e, err := s.commit(ctx, state, change)
 	if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
@@ -82,7 +80,7 @@ type desiredObject struct {
 	data      []byte
 	unchanged bool
 	owners    []string
-	// ttl is a new time to live in seconds, nil to keep the old one.
+	// ttl is the time to live in seconds. Without one the object stays, whatever it had before, as upstream has it.
 	ttl *uint64
 }
 

@@ -30,13 +30,19 @@ import (
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/tests/azurite"
+	"github.com/zeroplane/zeroplane/tests/azurite/limits"
 )
 
-// inapplicable are the functions of upstream's suite that are not run.
+// maxInapplicable is how many functions of upstream's suite may go without being run.
+const maxInapplicable = 8
+
+// inapplicable are the functions of upstream's suite that are not run, over any table, and why.
 var inapplicable = map[string]string{
 	"RunTestGetListWithErrorAggregation": "collects the errors of etcd3's own unexported error type",
 }
@@ -214,6 +220,27 @@ var stores = map[string]struct {
 		t.Cleanup(func() { _ = s.Close() })
 		return s
 	}},
+	"Azurite, sole writer": {sole: true, open: func(t *testing.T) table.Store { return openAzure(t, nil) }},
+	"Azurite behind limits, one of many": {open: func(t *testing.T) table.Store {
+		limited := limits.New(nil, limits.Options{Seed: 1})
+		s := openAzure(t, limited)
+		limited.SetFaults(limits.Faults{ShortPages: 0.3, EmptyPages: 0.1, Busy: 0.005, Unconnected: 0.005})
+		return s
+	}},
+}
+
+// openAzure opens a table of the test's own in Azurite, reached through a transport if there is one.
+func openAzure(t *testing.T, transport *limits.Transport) *azure.Store {
+	t.Helper()
+	o := azure.Options{ConnectionString: azurite.Shared(t).ConnectionString(), Table: azurite.TableName(t)}
+	if transport != nil {
+		o.Transport = transport
+	}
+	s, err := azure.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 type options struct {
@@ -462,26 +489,45 @@ func TestNoFunctionOfUpstreamsSuiteIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
-	for _, file := range []string{"store_tests.go", "watcher_tests.go"} {
-		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, file), nil, 0)
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, decl := range parsed.Decls {
 			f, ok := decl.(*ast.FuncDecl)
-			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Run") {
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Run") || strings.HasPrefix(f.Name.Name, "RunBenchmark") {
 				continue
 			}
-			found++
 			name := f.Name.Name
-			if storeTests[name] == nil && watchTests[name] == nil && !unsafe[name] && inapplicable[name] == "" {
+			found[name] = true
+			run := storeTests[name] != nil || watchTests[name] != nil || unsafe[name]
+			if !run && inapplicable[name] == "" {
 				t.Errorf("%s is neither run nor inapplicable", name)
+			}
+			if run && inapplicable[name] != "" {
+				t.Errorf("%s is run and inapplicable", name)
 			}
 		}
 	}
-	if found < 60 {
-		t.Errorf("found %d functions in %s", found, dir)
+	for name := range inapplicable {
+		if !found[name] {
+			t.Errorf("%s is inapplicable but does not exist", name)
+		}
+	}
+	if len(inapplicable) > maxInapplicable {
+		t.Errorf("%d functions are inapplicable, %d may be", len(inapplicable), maxInapplicable)
+	}
+	if len(found) < 60 {
+		t.Errorf("found %d functions in %s", len(found), dir)
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 	w := &watcher{storage: s, key: key, opts: opts, since: since, result: make(chan watch.Event, watchBuffer)}
 	sendInitial := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	if err := w.begin(state, sendInitial); err != nil {
-		return nil, err
+		return failed(err), nil // upstream fails such a watch in its stream
 	}
 	if w.sub, err = s.Log.Subscribe(ctx, key, w.bookmarked); err != nil {
 		return expiredWatch(err)
@@ -73,23 +73,27 @@ func (w *watcher) begin(state *tablelog.State, sendInitial bool) error {
 	return nil
 }
 
+var errGone = apierrors.NewResourceExpired("The resourceVersion for the provided watch is too old.")
+
 // expiredWatch answers a watch from a compacted revision as upstream does: with a stream that holds
 // one error, "410 Gone".
 func expiredWatch(err error) (watch.Interface, error) {
 	if !errors.Is(err, tablelog.ErrCompacted) {
 		return nil, err
 	}
+	return failed(errGone), nil
+}
+
+// failed answers a watch with a stream that holds one error.
+func failed(err error) watch.Interface {
 	result := make(chan watch.Event, 1)
-	result <- gone()
+	result <- watch.Event{Type: watch.Error, Object: statusOf(err)}
 	close(result)
-	return closedWatch(result), nil
+	return closedWatch(result)
 }
 
 func gone() watch.Event {
-	return watch.Event{Type: watch.Error, Object: &metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusGone, Reason: metav1.StatusReasonExpired,
-		Message: "The resourceVersion for the provided watch is too old.",
-	}}
+	return watch.Event{Type: watch.Error, Object: statusOf(errGone)}
 }
 
 // ended answers a watch whose request is over.

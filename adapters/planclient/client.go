@@ -66,6 +66,9 @@ var ErrStale = errors.New("the plan is stale")
 // Apply carries out a plan that was decided on a snapshot. It fails with ErrStale, or when the
 // store does.
 func (c *Client) Apply(ctx context.Context, p plan.Plan, at Revisions) (Outcome, error) {
+	if !tablelog.Begun(ctx) {
+		ctx = tablelog.Begin(ctx)
+	}
 	scoped, scope := kubestorage.WithScope(ctx)
 	out := c.writeAll(scoped, p.Writes)
 	if out.Err != nil && stale(out.Err) {

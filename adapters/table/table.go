@@ -7,7 +7,7 @@
 //   - a page of a range may be short, or empty, and still have a continuation;
 //   - pages of one range are not one snapshot.
 //
-// Adapters: memory (tests), pebble (one machine).
+// Adapters: memory (tests), pebble (one machine), azure (Azure Table Storage).
 package table
 
 import (
@@ -108,6 +108,9 @@ type Op struct {
 	Value []byte
 	// ETag that Update and Delete require; Any or a version, never empty.
 	ETag string
+	// Exists says of a Delete of Any version that the row is there if the transaction's other operations can be
+	// applied, so that a store need not look.
+	Exists bool
 }
 
 // Store is a database of partitions.
@@ -119,6 +122,14 @@ type Store interface {
 	// Commit makes all operations durable together, or none. It fails with a *ConflictError, with
 	// ErrInvalid, or with an error after which the outcome is unknown.
 	Commit(ctx context.Context, partition string, ops []Op) error
+}
+
+// Lister is what a store can do beside the port, if it can: an operator's check looks for partitions that
+// belong to nobody. Nothing that serves requests needs it.
+type Lister interface {
+	// Partitions returns names of partitions that have rows, in their order, the first ones after a name;
+	// none if there are no more.
+	Partitions(ctx context.Context, after string) ([]string, error)
 }
 
 // ValidateCommit returns an ErrInvalid for a transaction that Azure Table Storage would refuse.

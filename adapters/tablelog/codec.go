@@ -7,8 +7,15 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
-// schemaVersion is the first byte of every row. A row of a later schema is refused, not guessed at.
-const schemaVersion = 1
+// The first byte of every row is its schema. A row of a later schema is refused, not guessed at.
+const (
+	// untimedSchema is that of records without the time at which they were written: read, not written.
+	untimedSchema = 1
+	// recordSchema is that of records.
+	recordSchema = 2
+	// floorSchema is that of the row that says what is kept.
+	floorSchema = 1
+)
 
 // Type is what a change did to its object.
 type Type uint8
@@ -29,6 +36,9 @@ type record struct {
 	typ Type
 	// writeID names the commit, so that a writer whose reply was lost recognises its own rows.
 	writeID uint64
+	// written is when its transaction left, in Unix milliseconds by the writer's clock, and never before
+	// that of the record before; 0 if it was not noted (untimedSchema).
+	written int64
 	rev     uint64
 	// prev is the revision of the object's change before, 0 for none. A log row without its
 	// predecessor's number could not serve filtered watches after a restart.
@@ -46,14 +56,18 @@ type record struct {
 	parts int
 }
 
+// fixedFields is what a record holds beside its strings, at most.
+const fixedFields = 72
+
 func (r record) encode() []byte {
-	size := 64 + len(r.key) + len(r.value)
+	size := fixedFields + len(r.key) + len(r.value)
 	for _, o := range r.owners {
 		size += len(o) + 1
 	}
 	b := make([]byte, 0, size)
-	b = append(b, schemaVersion, byte(r.typ))
+	b = append(b, recordSchema, byte(r.typ))
 	b = binary.BigEndian.AppendUint64(b, r.writeID)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.written)) //nolint:gosec // a time
 	b = binary.AppendUvarint(b, r.rev)
 	b = binary.AppendUvarint(b, r.prev)
 	b = binary.AppendUvarint(b, uint64(r.prevParts)) //nolint:gosec // a count
@@ -76,11 +90,15 @@ func appendString(b []byte, s string) []byte {
 func decodeRecord(b []byte) (record, error) {
 	d := decoder{b: b}
 	var r record
-	if v := d.byte(); v != schemaVersion && d.err == nil {
-		return r, fmt.Errorf("%w: row of schema %d, this program knows %d", table.ErrCorrupt, v, schemaVersion)
+	schema := d.byte()
+	if schema != recordSchema && schema != untimedSchema && d.err == nil {
+		return r, fmt.Errorf("%w: row of schema %d, this program knows %d and %d", table.ErrCorrupt, schema, untimedSchema, recordSchema)
 	}
 	r.typ = Type(d.byte())
 	r.writeID = d.fixed64()
+	if schema != untimedSchema {
+		r.written = int64(d.fixed64()) //nolint:gosec // a time, checked below
+	}
 	r.rev = d.uvarint()
 	r.prev = d.uvarint()
 	r.prevParts = d.parts()
@@ -92,7 +110,7 @@ func decodeRecord(b []byte) (record, error) {
 	}
 	r.parts = d.parts()
 	r.value = d.b
-	if d.err == nil && (r.typ == 0 || r.typ > Deleted || r.rev == 0 || r.key == "") {
+	if d.err == nil && (r.typ == 0 || r.typ > Deleted || r.rev == 0 || r.key == "" || r.written < 0) {
 		d.err = table.ErrCorrupt
 	}
 	return r, d.err

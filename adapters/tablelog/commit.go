@@ -56,8 +56,7 @@ func size(changes []Change) (rows, bytes int) {
 
 // size is that of one change: its log row, its object row, and the rows of a large value.
 func (c Change) size() (rows, bytes int) {
-	const fields = 64 // what a record holds beside its strings, at most
-	record := fields + len(c.Key)
+	record := fixedFields + len(c.Key)
 	for _, o := range c.Owners {
 		record += len(o) + 2
 	}
@@ -355,6 +354,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 	id := l.writeID.Add(1)
 	tick, now := ticks.Add(1), time.Now()
 	next := s.clone()
+	next.written = max(s.written, l.opts.now().UnixMilli())
 	changes := 0
 	for _, sub := range subs {
 		changes += len(sub.changes)
@@ -366,7 +366,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		for i, c := range sub.changes {
 			ev := l.apply(next, c)
 			sub.entries[i], sub.rev = ev.Entry, ev.Rev
-			ops = appendRows(ops, ev, id)
+			ops = appendRows(ops, ev, id, next.written)
 			events = append(events, ev)
 		}
 	}
@@ -425,28 +425,36 @@ func (l *Log) apply(s *State, c Change) Event {
 	return ev
 }
 
-// appendRows appends the operations that make an event durable.
-func appendRows(ops []table.Op, ev Event, id uint64) []table.Op {
-	r := record{typ: ev.Type, writeID: id, rev: ev.Rev, key: ev.Key}
+// appendRows appends the operations that make an event durable. Written is a time in Unix milliseconds.
+func appendRows(ops []table.Op, ev Event, id uint64, written int64) []table.Op {
+	r := record{typ: ev.Type, writeID: id, written: written, rev: ev.Rev, key: ev.Key}
 	if ev.Prev != nil {
 		r.prev, r.created, r.prevParts = ev.Prev.Rev, ev.Prev.Created, valueParts(len(ev.Prev.Value))
 	}
 	if ev.Type == Deleted {
 		return append(ops,
 			table.Op{Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()},
-			table.Op{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any})
+			table.Op{Kind: table.Delete, Key: objectKey(ev.Key), ETag: table.Any, Exists: true})
 	}
 	r.created, r.expires, r.owners, r.value = ev.Entry.Created, ev.Entry.Expires, ev.Entry.Owners, ev.Entry.Value
-	if valueParts(len(r.value)) > 0 {
-		for rest := r.value; len(rest) > 0; r.parts++ {
-			n := min(len(rest), table.MaxRowBytes)
-			ops = append(ops, table.Op{Kind: table.Put, Key: valueKey(ev.Rev, r.parts), Value: rest[:n]})
-			rest = rest[n:]
-		}
-		r.value = nil
-	}
+	ops = append(ops, r.detach()...)
 	encoded := r.encode()
 	return append(ops,
 		table.Op{Kind: table.Insert, Key: logKey(ev.Rev), Value: encoded},
 		table.Op{Kind: table.Put, Key: objectKey(ev.Key), Value: encoded})
+}
+
+// detach takes a large value out of a record, and returns the operations that write the rows it goes to.
+func (r *record) detach() []table.Op {
+	if valueParts(len(r.value)) == 0 {
+		return nil
+	}
+	var ops []table.Op
+	for rest := r.value; len(rest) > 0; r.parts++ {
+		n := min(len(rest), table.MaxRowBytes)
+		ops = append(ops, table.Op{Kind: table.Put, Key: valueKey(r.rev, r.parts), Value: rest[:n]})
+		rest = rest[n:]
+	}
+	r.value = nil
+	return ops
 }

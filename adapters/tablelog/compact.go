@@ -71,7 +71,7 @@ func (l *Log) compactOnce(ctx context.Context, floor floorRow, before uint64) (i
 		ops = append(ops, gone...)
 		next++
 	}
-	ops[0] = table.Op{Kind: table.Insert, Key: floorKey, Value: binary.BigEndian.AppendUint64([]byte{schemaVersion}, next)}
+	ops[0] = table.Op{Kind: table.Insert, Key: floorKey, Value: binary.BigEndian.AppendUint64([]byte{floorSchema}, next)}
 	if floor.etag != "" {
 		ops[0].Kind, ops[0].ETag = table.Update, floor.etag
 	}
@@ -123,7 +123,7 @@ func (l *Log) readFloor(ctx context.Context) (floorRow, error) {
 	if err != nil {
 		return floorRow{}, fmt.Errorf("reading what is kept of partition %q: %w", l.partition, err)
 	}
-	if len(row.Value) != 9 || row.Value[0] != schemaVersion {
+	if len(row.Value) != 9 || row.Value[0] != floorSchema {
 		return floorRow{}, fmt.Errorf("row %q: %w", row.Key, table.ErrCorrupt)
 	}
 	f := floorRow{rev: binary.BigEndian.Uint64(row.Value[1:]), etag: row.ETag}

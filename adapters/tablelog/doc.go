@@ -18,6 +18,8 @@
 //	follow.go   the looks at a log that is watched here and written elsewhere
 //	cache.go    the memory that the states of all logs may take
 //	history.go  changes and states of the past, from memory or from the log rows
+//	save.go     a log as it was at a revision, to be kept elsewhere; restore.go makes a log of that
+//	verify.go   what in the rows no writer can have left there; verify_rows.go compares them
 //
 // The state in memory is a hint: any instance may be killed at any point and loses nothing.
 package tablelog

@@ -14,7 +14,6 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
-	"github.com/zeroplane/zeroplane/adapters/table/memory"
 )
 
 // model is what a log should say: every state it ever had, and every change.
@@ -66,42 +65,46 @@ func values(s *State) map[string]string {
 
 // TestTheLogIsItsModel writes, compacts and restarts at random, and asks every question of the past.
 func TestTheLogIsItsModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		store := contract.NewFaulty(memory.New(), rapid.Uint64().Draw(t, "seed"))
-		store.ShortPages, store.EmptyPages, store.Retried = 0.4, 0.2, 0.2
-		logs := []*Log{New(store, partition, Options{}), New(store, partition, Options{})}
-		m, floor := newModel(), uint64(1)
-		t.Repeat(map[string]func(*rapid.T){
-			"trim": func(t *rapid.T) {
-				if err := rapid.SampledFrom(logs).Draw(t, "log").Trim(t.Context()); err != nil {
-					t.Fatal(err)
+	over(t, func(t *testing.T, k kind) {
+		k.fewChecks(t)
+		outer := t
+		rapid.Check(t, func(t *rapid.T) {
+			store := contract.NewFaulty(k.open(outer), rapid.Uint64().Draw(t, "seed"))
+			store.ShortPages, store.EmptyPages, store.Retried = 0.4, 0.2, 0.2
+			logs := []*Log{New(store, partition, Options{}), New(store, partition, Options{})}
+			m, floor := newModel(), uint64(1)
+			t.Repeat(map[string]func(*rapid.T){
+				"trim": func(t *rapid.T) {
+					if err := rapid.SampledFrom(logs).Draw(t, "log").Trim(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				},
+				"write": func(t *rapid.T) {
+					key := rapid.SampledFrom([]string{"a", "a/b", "b", "c?", "d"}).Draw(t, "key")
+					value := rapid.SampledFrom([]string{"", "1", "2", "3"}).Draw(t, "value")
+					l := logs[rapid.IntRange(0, 1).Draw(t, "instance")]
+					write(t, l, m, key, value)
+				},
+				"restart": func(*rapid.T) { logs[0] = New(store, partition, Options{}) },
+				"compact": func(t *rapid.T) {
+					before := uint64(rapid.IntRange(1, int(m.rev())).Draw(t, "before"))
+					got, err := logs[1].Compact(context.Background(), before, rapid.IntRange(1, 200).Draw(t, "rows"))
+					if err != nil || got > max(before, floor) || got < floor {
+						t.Fatalf("compacted to %d: %v, floor %d, before %d", got, err, floor, before)
+					}
+					floor = got
+				},
+				"ask": func(t *rapid.T) {
+					rev := uint64(rapid.IntRange(1, int(m.rev())).Draw(t, "rev"))
+					ask(t, logs[rapid.IntRange(0, 1).Draw(t, "instance")], m, floor, rev)
+				},
+			})
+			for _, l := range []*Log{logs[0], logs[1], New(store, partition, Options{})} {
+				for rev := floor; rev <= m.rev(); rev++ {
+					ask(t, l, m, floor, rev)
 				}
-			},
-			"write": func(t *rapid.T) {
-				key := rapid.SampledFrom([]string{"a", "a/b", "b", "c?", "d"}).Draw(t, "key")
-				value := rapid.SampledFrom([]string{"", "1", "2", "3"}).Draw(t, "value")
-				l := logs[rapid.IntRange(0, 1).Draw(t, "instance")]
-				write(t, l, m, key, value)
-			},
-			"restart": func(*rapid.T) { logs[0] = New(store, partition, Options{}) },
-			"compact": func(t *rapid.T) {
-				before := uint64(rapid.IntRange(1, int(m.rev())).Draw(t, "before"))
-				got, err := logs[1].Compact(context.Background(), before, rapid.IntRange(1, 200).Draw(t, "rows"))
-				if err != nil || got > max(before, floor) || got < floor {
-					t.Fatalf("compacted to %d: %v, floor %d, before %d", got, err, floor, before)
-				}
-				floor = got
-			},
-			"ask": func(t *rapid.T) {
-				rev := uint64(rapid.IntRange(1, int(m.rev())).Draw(t, "rev"))
-				ask(t, logs[rapid.IntRange(0, 1).Draw(t, "instance")], m, floor, rev)
-			},
-		})
-		for _, l := range []*Log{logs[0], logs[1], New(store, partition, Options{})} {
-			for rev := floor; rev <= m.rev(); rev++ {
-				ask(t, l, m, floor, rev)
 			}
-		}
+		})
 	})
 }
 
@@ -168,157 +171,169 @@ func ask(t *rapid.T, l *Log, m *model, floor, rev uint64) {
 }
 
 func TestTheFutureCannotBeRead(t *testing.T) {
-	l := New(memory.New(), partition, Options{})
-	if _, err := l.At(t.Context(), 9); !errors.Is(err, ErrFuture) {
-		t.Errorf("at: %v", err)
-	}
-	if _, err := l.Subscribe(t.Context(), "", 9); !errors.Is(err, ErrFuture) {
-		t.Errorf("subscribe: %v", err)
-	}
+	over(t, func(t *testing.T, k kind) {
+		l := New(k.open(t), partition, Options{})
+		if _, err := l.At(t.Context(), 9); !errors.Is(err, ErrFuture) {
+			t.Errorf("at: %v", err)
+		}
+		if _, err := l.Subscribe(t.Context(), "", 9); !errors.Is(err, ErrFuture) {
+			t.Errorf("subscribe: %v", err)
+		}
+	})
 }
 
 func TestCompactionKeepsWhatIsReferencedAndNoMore(t *testing.T) {
-	store := memory.New()
-	l := New(store, partition, Options{})
-	large := noise(1, 1<<20)
-	for i := range 10 {
-		must(t, l, "large", large[i:])
-		must(t, l, "small", fmt.Sprint(i))
-		must(t, l, fmt.Sprintf("gone%d", i), "x")
-		must(t, l, fmt.Sprintf("gone%d", i), "")
-	}
-	head := current(t, l).Rev
-	for runs := 0; ; runs++ {
-		floor, err := l.Compact(t.Context(), head+100, 7)
-		if err != nil || runs > 50 {
-			t.Fatalf("run %d: %v", runs, err)
+	over(t, func(t *testing.T, k kind) {
+		store := k.open(t)
+		l := New(store, partition, Options{})
+		large := noise(1, 1<<20)
+		for i := range 10 {
+			must(t, l, "large", large[i:])
+			must(t, l, "small", fmt.Sprint(i))
+			must(t, l, fmt.Sprintf("gone%d", i), "x")
+			must(t, l, fmt.Sprintf("gone%d", i), "")
 		}
-		if floor == head {
-			break
+		head := current(t, l).Rev
+		for runs := 0; ; runs++ {
+			floor, err := l.Compact(t.Context(), head+100, 7)
+			if err != nil || runs > 50 {
+				t.Fatalf("run %d: %v", runs, err)
+			}
+			if floor == head {
+				break
+			}
 		}
-	}
-	var keys []string
-	err := table.All(t.Context(), store, partition, table.Query{From: "a", To: "z"}, func(row table.Row) bool {
-		keys = append(keys, row.Key)
-		return true
+		var keys []string
+		err := table.All(t.Context(), store, partition, table.Query{From: "a", To: "z"}, func(row table.Row) bool {
+			keys = append(keys, row.Key)
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sort.Strings(keys)
+		// Of each object the present log row, object row and value rows, then the newest log row with the
+		// row it names, and the floor.
+		s := current(t, l)
+		big, small := s.Get("large").Rev, s.Get("small").Rev
+		want := []string{
+			logKey(head), logKey(head - 1), logKey(big), logKey(small), floorKey, objectKey("large"), objectKey("small"),
+			valueKey(big, 0), valueKey(big, 1),
+		}
+		sort.Strings(want)
+		if diff := cmp.Diff(want, keys); diff != "" {
+			t.Errorf("rows (-want +got):\n%s", diff)
+		}
+		if l.Compacted() != head {
+			t.Errorf("compacted to %d, want %d", l.Compacted(), head)
+		}
+		again := current(t, New(store, partition, Options{}))
+		if diff := cmp.Diff(dump(s), dump(again)); diff != "" {
+			t.Errorf("a new instance (-want +got):\n%s", diff)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sort.Strings(keys)
-	// Of each object the present log row, object row and value rows, then the newest log row with the
-	// row it names, and the floor.
-	s := current(t, l)
-	big, small := s.Get("large").Rev, s.Get("small").Rev
-	want := []string{
-		logKey(head), logKey(head - 1), logKey(big), logKey(small), floorKey, objectKey("large"), objectKey("small"),
-		valueKey(big, 0), valueKey(big, 1),
-	}
-	sort.Strings(want)
-	if diff := cmp.Diff(want, keys); diff != "" {
-		t.Errorf("rows (-want +got):\n%s", diff)
-	}
-	if l.Compacted() != head {
-		t.Errorf("compacted to %d, want %d", l.Compacted(), head)
-	}
-	again := current(t, New(store, partition, Options{}))
-	if diff := cmp.Diff(dump(s), dump(again)); diff != "" {
-		t.Errorf("a new instance (-want +got):\n%s", diff)
-	}
 }
 
 func TestAnInstanceThatFellBehindCompactionBeginsAgainAndEndsItsWatches(t *testing.T) {
-	store := memory.New()
-	a, b := New(store, partition, Options{}), New(store, partition, Options{})
-	must(t, a, "x", "1")
-	sub, err := b.Subscribe(t.Context(), "", current(t, b).Rev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 20 {
-		must(t, a, fmt.Sprintf("k%d", i%3), fmt.Sprint(i))
-	}
-	if _, err := a.Compact(t.Context(), 20, 1000); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(dump(current(t, a)), dump(current(t, b))); diff != "" {
-		t.Errorf("the one behind (-want +got):\n%s", diff)
-	}
-	if _, _, err := sub.Next(); !errors.Is(err, ErrCompacted) {
-		t.Errorf("its watch: %v", err)
-	}
-	for name, l := range map[string]*Log{"a": a, "b": b} {
-		if _, err := l.Subscribe(t.Context(), "", 5); !errors.Is(err, ErrCompacted) {
-			t.Errorf("%s: subscribe: %v", name, err)
+	over(t, func(t *testing.T, k kind) {
+		store := k.open(t)
+		a, b := New(store, partition, Options{}), New(store, partition, Options{})
+		must(t, a, "x", "1")
+		sub, err := b.Subscribe(t.Context(), "", current(t, b).Rev)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, _, err := l.EventsSince(t.Context(), 5); !errors.Is(err, ErrCompacted) {
-			t.Errorf("%s: events: %v", name, err)
+		for i := range 20 {
+			must(t, a, fmt.Sprintf("k%d", i%3), fmt.Sprint(i))
 		}
-		if _, err := l.At(t.Context(), 5); !errors.Is(err, ErrCompacted) {
-			t.Errorf("%s: at: %v", name, err)
+		if _, err := a.Compact(t.Context(), 20, 1000); err != nil {
+			t.Fatal(err)
 		}
-	}
-	guard := &Guard{Since: 5, Conflicts: func(Event) bool { return false }}
-	if _, _, err := New(store, partition, Options{}).Commit(t.Context(), []Change{{Key: "p", Value: []byte("1")}}, guard); !errors.Is(err, ErrReadSetMoved) {
-		t.Errorf("guard: %v", err)
-	}
+		if diff := cmp.Diff(dump(current(t, a)), dump(current(t, b))); diff != "" {
+			t.Errorf("the one behind (-want +got):\n%s", diff)
+		}
+		if _, _, err := sub.Next(); !errors.Is(err, ErrCompacted) {
+			t.Errorf("its watch: %v", err)
+		}
+		for name, l := range map[string]*Log{"a": a, "b": b} {
+			if _, err := l.Subscribe(t.Context(), "", 5); !errors.Is(err, ErrCompacted) {
+				t.Errorf("%s: subscribe: %v", name, err)
+			}
+			if _, _, err := l.EventsSince(t.Context(), 5); !errors.Is(err, ErrCompacted) {
+				t.Errorf("%s: events: %v", name, err)
+			}
+			if _, err := l.At(t.Context(), 5); !errors.Is(err, ErrCompacted) {
+				t.Errorf("%s: at: %v", name, err)
+			}
+		}
+		guard := &Guard{Since: 5, Conflicts: func(Event) bool { return false }}
+		if _, _, err := New(store, partition, Options{}).Commit(t.Context(), []Change{{Key: "p", Value: []byte("1")}}, guard); !errors.Is(err, ErrReadSetMoved) {
+			t.Errorf("guard: %v", err)
+		}
+	})
 }
 
 func TestTwoThatCompactAtOnceAgree(t *testing.T) {
-	store := memory.New()
-	writer := New(store, partition, Options{})
-	for i := range 300 {
-		must(t, writer, fmt.Sprintf("k%d", i%7), fmt.Sprint(i))
-	}
-	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() {
-			if floor, err := New(store, partition, Options{}).Compact(context.Background(), 250, 1<<20); err != nil || floor != 250 {
-				t.Errorf("compacted to %d: %v", floor, err)
-			}
-		})
-	}
-	wg.Wait()
-	if diff := cmp.Diff(dump(current(t, writer)), dump(current(t, New(store, partition, Options{})))); diff != "" {
-		t.Error(diff)
-	}
+	over(t, func(t *testing.T, k kind) {
+		store := k.open(t)
+		writer := New(store, partition, Options{})
+		for i := range 300 {
+			must(t, writer, fmt.Sprintf("k%d", i%7), fmt.Sprint(i))
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if floor, err := New(store, partition, Options{}).Compact(context.Background(), 250, 1<<20); err != nil || floor != 250 {
+					t.Errorf("compacted to %d: %v", floor, err)
+				}
+			})
+		}
+		wg.Wait()
+		if diff := cmp.Diff(dump(current(t, writer)), dump(current(t, New(store, partition, Options{})))); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestAGapInTheLogIsCorruption(t *testing.T) {
-	store := memory.New()
-	l, behind := New(store, partition, Options{}), New(store, partition, Options{})
-	must(t, l, "a", "1")
-	current(t, behind)
-	for range 5 {
-		must(t, l, "a", "2")
-	}
-	if err := store.Commit(t.Context(), partition, []table.Op{{Kind: table.Delete, Key: logKey(4), ETag: table.Any}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := behind.Current(t.Context()); !errors.Is(err, table.ErrCorrupt) {
-		t.Errorf("a missing row: %v", err)
-	}
+	over(t, func(t *testing.T, k kind) {
+		store := k.open(t)
+		l, behind := New(store, partition, Options{}), New(store, partition, Options{})
+		must(t, l, "a", "1")
+		current(t, behind)
+		for range 5 {
+			must(t, l, "a", "2")
+		}
+		if err := store.Commit(t.Context(), partition, []table.Op{{Kind: table.Delete, Key: logKey(4), ETag: table.Any}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := behind.Current(t.Context()); !errors.Is(err, table.ErrCorrupt) {
+			t.Errorf("a missing row: %v", err)
+		}
+	})
 }
 
 func TestAWatchHasNoGapNoDuplicateAndIsInOrder(t *testing.T) {
-	store := memory.New()
-	logs := []*Log{New(store, partition, Options{}), New(store, partition, Options{})}
-	must(t, logs[0], "k", "0")
-	const writes = 300
-	var wg sync.WaitGroup
-	for i, l := range logs {
-		wg.Go(func() {
-			for n := range writes {
-				if _, _, err := l.Commit(context.Background(), []Change{{Key: fmt.Sprintf("w%d-%d", i, n), Value: []byte("1")}}, nil); err != nil {
-					t.Error(err)
+	over(t, func(t *testing.T, k kind) {
+		store := k.open(t)
+		logs := []*Log{New(store, partition, Options{}), New(store, partition, Options{})}
+		must(t, logs[0], "k", "0")
+		writes := k.few(300)
+		var wg sync.WaitGroup
+		for i, l := range logs {
+			wg.Go(func() {
+				for n := range writes {
+					if _, _, err := l.Commit(context.Background(), []Change{{Key: fmt.Sprintf("w%d-%d", i, n), Value: []byte("1")}}, nil); err != nil {
+						t.Error(err)
+					}
 				}
-			}
-		})
-	}
-	for i := range 8 {
-		wg.Go(func() { follow(t, logs[i%2], uint64(2+i*9), 2+2*writes) })
-	}
-	wg.Wait()
+			})
+		}
+		for i := range 8 {
+			wg.Go(func() { follow(t, logs[i%2], uint64(2+i*9*writes/300), uint64(2+2*writes)) })
+		}
+		wg.Wait()
+	})
 }
 
 // follow watches from a revision, once that is reached, to another, and checks that it sees each.
@@ -360,7 +375,8 @@ func follow(t *testing.T, l *Log, from, to uint64) {
 }
 
 func TestASlowReaderEndsWithErrSlowAfterWhatItCanHave(t *testing.T) {
-	l := New(memory.New(), partition, Options{SoleWriter: true})
+	// What is queued is in memory, whatever the table.
+	l := New(kinds["memory"].open(t), partition, Options{SoleWriter: true})
 	sub, err := l.Subscribe(t.Context(), "", current(t, l).Rev)
 	if err != nil {
 		t.Fatal(err)

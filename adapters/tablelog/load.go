@@ -23,7 +23,7 @@ func (l *Log) load(ctx context.Context) (*State, error) {
 		return nil, err
 	}
 	s := newState()
-	s.Rev = head
+	s.Rev, s.written = head.rev, head.written
 	var broken error
 	err = table.All(ctx, l.store, l.partition, table.Query{From: objectClass, To: objectEnd}, func(row table.Row) bool {
 		var e *Entry
@@ -51,23 +51,20 @@ func (l *Log) load(ctx context.Context) (*State, error) {
 	return s, nil
 }
 
-// head returns the newest revision, 1 for an empty log.
-func (l *Log) head(ctx context.Context) (uint64, error) {
+// head returns the newest record, or one of the first revision for an empty log.
+func (l *Log) head(ctx context.Context) (record, error) {
 	q := table.Query{From: logClass, To: logEnd, Limit: 1}
-	head := uint64(firstRevision)
+	head := record{rev: firstRevision}
 	var broken error
 	err := table.All(ctx, l.store, l.partition, q, func(row table.Row) bool {
-		var r record
-		if r, broken = decodeRecord(row.Value); broken == nil {
-			head = r.rev
-		}
+		head, broken = decodeRecord(row.Value)
 		return false
 	})
 	if err == nil {
 		err = broken
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading the head of partition %q: %w", l.partition, err)
+		return record{}, fmt.Errorf("reading the head of partition %q: %w", l.partition, err)
 	}
 	return head, nil
 }

@@ -81,6 +81,15 @@ type Options struct {
 	BeforeWrite func(context.Context) (ended func(), err error)
 	// Cache, if set, counts what is read and bounds the memory that states take.
 	Cache *Cache
+	// Now, if set, is the clock that changes are stamped with; time.Now otherwise.
+	Now func() time.Time
+}
+
+func (o Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
 }
 
 // Log is one dense log.
@@ -159,6 +168,9 @@ type begunKey struct{}
 func Begin(ctx context.Context) context.Context {
 	return context.WithValue(ctx, begunKey{}, ticks.Add(1))
 }
+
+// Begun reports whether the context is that of a request whose beginning was marked.
+func Begun(ctx context.Context) bool { return ctx.Value(begunKey{}) != nil }
 
 // begun is the tick at which the request of a context began, or now.
 func begun(ctx context.Context) uint64 {
@@ -298,7 +310,7 @@ func (l *Log) Trim(ctx context.Context) error {
 		return nil
 	}
 	next := newState()
-	next.Rev = s.Rev
+	next.Rev, next.written = s.Rev, s.written
 	s.Ascend("", "", func(e *Entry) bool {
 		next.set(&Entry{
 			Key: strings.Clone(e.Key), Rev: e.Rev, Created: e.Created, Expires: e.Expires,

@@ -75,9 +75,11 @@ type Event struct {
 // State is every object of a log at one revision. It is immutable.
 type State struct {
 	// Rev is at least 1, so that an empty list has a revision.
-	Rev   uint64
-	tree  *btree.BTreeG[*Entry]
-	owned *btree.BTreeG[ownership]
+	Rev uint64
+	// written is when the newest change was, in Unix milliseconds.
+	written int64
+	tree    *btree.BTreeG[*Entry]
+	owned   *btree.BTreeG[ownership]
 	// expiring are the entries that will not last, soonest first.
 	expiring *btree.BTreeG[*Entry]
 	// size is what the entries take in memory, in bytes, as estimated.
@@ -112,7 +114,7 @@ func newState() *State {
 func (s *State) clone() *State {
 	s.cloning.Lock()
 	defer s.cloning.Unlock()
-	return &State{Rev: s.Rev, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone(), size: s.size}
+	return &State{Rev: s.Rev, written: s.written, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone(), size: s.size}
 }
 
 func (s *State) set(e *Entry) (prev *Entry) {

@@ -2,7 +2,9 @@ package tablelog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
@@ -55,7 +57,7 @@ func (l *Log) since(ctx context.Context, rev uint64) ([]record, error) {
 // record; it stays.
 func (l *Log) applyRecord(ctx context.Context, s *State, r record) (Event, error) {
 	ev := Event{Rev: r.rev, Type: r.typ, Key: r.key}
-	s.Rev = r.rev
+	s.Rev, s.written = r.rev, max(s.written, r.written)
 	current := s.Get(r.key)
 	if r.typ == Deleted {
 		ev.Prev = current
@@ -79,8 +81,24 @@ func (l *Log) applyRecord(ctx context.Context, s *State, r record) (Event, error
 // records returns the records from <= revision <= to that are kept, oldest first. It fails with
 // ErrCompacted when there are more than maxReplay.
 func (l *Log) records(ctx context.Context, from, to uint64) ([]record, error) {
-	q := table.Query{From: logKey(to), To: logKey(from - 1)}
 	var out []record
+	err := l.backwards(ctx, from, to, func(r record) error {
+		if out = append(out, r); len(out) > maxReplay {
+			return fmt.Errorf("%w: more than %d changes behind", ErrCompacted, maxReplay)
+		}
+		return nil
+	})
+	slices.Reverse(out)
+	return out, err
+}
+
+// errEnough ends a walk through the log that has what it wants.
+var errEnough = errors.New("enough")
+
+// backwards calls yield for the records from <= revision <= to that are kept, newest first, until it
+// fails, perhaps with errEnough.
+func (l *Log) backwards(ctx context.Context, from, to uint64, yield func(record) error) error {
+	q := table.Query{From: logKey(to), To: logKey(from - 1)}
 	var broken error
 	err := table.All(ctx, l.store, l.partition, q, func(row table.Row) bool {
 		var r record
@@ -91,19 +109,14 @@ func (l *Log) records(ctx context.Context, from, to uint64) ([]record, error) {
 			broken = fmt.Errorf("row %q: %w", row.Key, broken)
 			return false
 		}
-		if out = append(out, r); len(out) > maxReplay {
-			broken = fmt.Errorf("%w: more than %d changes behind", ErrCompacted, maxReplay)
-		}
+		broken = yield(r)
 		return broken == nil
 	})
-	if err == nil {
+	if err == nil && !errors.Is(broken, errEnough) {
 		err = broken
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the log of partition %q: %w", l.partition, err)
+		return fmt.Errorf("reading the log of partition %q: %w", l.partition, err)
 	}
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
-	}
-	return out, nil
+	return nil
 }

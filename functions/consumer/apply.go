@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/zeroplane/zeroplane/adapters/planclient"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
 )
 
@@ -45,6 +46,7 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 		if !errors.Is(err, planclient.ErrStale) {
 			return out, err
 		}
+		ctx = tablelog.Begin(ctx)
 		if snapshot, err = b.snapshot(ctx, b.groups); err != nil {
 			return out, err
 		}

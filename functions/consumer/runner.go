@@ -101,6 +101,7 @@ func (r *runner) failed(err error) {
 
 // batch handles what there is. It reports whether there may be more.
 func (r *runner) batch(ctx context.Context) (bool, error) {
+	ctx = tablelog.Begin(ctx)
 	cursor, err := r.at(ctx)
 	if err != nil {
 		return false, err

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/big"
 	"net"
@@ -64,13 +65,21 @@ func sealKey(dir string, first bool) ([]byte, error) {
 // WriteSecret writes a file that its owner alone may read, and that is whole or not there, and on disk when it
 // is. Only a regular file is replaced; where a symbolic link leads to one, that is.
 func WriteSecret(path string, content []byte) error {
-	if err := replaceFile(path, content); err != nil {
+	return StreamSecret(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// StreamSecret is WriteSecret for what is not in memory: write writes it.
+func StreamSecret(path string, write func(io.Writer) error) error {
+	if err := replaceFile(path, write); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
 }
 
-func replaceFile(path string, content []byte) error {
+func replaceFile(path string, write func(io.Writer) error) error {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -84,7 +93,7 @@ func replaceFile(path string, content []byte) error {
 			return err
 		}
 	}
-	temporary, err := writeTemporary(path, content)
+	temporary, err := writeTemporary(path, write)
 	if err != nil {
 		return err
 	}
@@ -95,12 +104,12 @@ func replaceFile(path string, content []byte) error {
 }
 
 // writeTemporary writes a file beside path, for its owner alone, and leaves none when it fails.
-func writeTemporary(path string, content []byte) (string, error) {
+func writeTemporary(path string, write func(io.Writer) error) (string, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(content)
+	err = write(f)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}

@@ -94,6 +94,7 @@ func (f *function) compact(ctx context.Context, b *consumer.Batch, l plan.Later)
 	if err != nil {
 		return nil //nolint:nilerr // a row that nobody can have written asks for nothing
 	}
+	before = min(before, b.States[group].Rev) // a log that was restored may be shorter than it was
 	floor, err := b.Logs[group].Compact(ctx, before, rowsAtOnce)
 	if err != nil {
 		return err

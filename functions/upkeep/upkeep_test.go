@@ -134,3 +134,19 @@ func TestExpiredEventsGoAndThenNothingIsDue(t *testing.T) {
 		t.Errorf("%d events are left and %+v is due, want none", s.Len(), due)
 	}
 }
+
+// TestACompactionBeyondTheLogEnds: a log that was restored to an earlier state is shorter than what was put off says.
+func TestACompactionBeyondTheLogEnds(t *testing.T) {
+	logs := newLogs()
+	log := logs[kubestorage.ObjectsGroup]
+	rewrite(t, log, 20)
+	due := later(compactKind, kubestorage.ObjectsGroup, 5000, time.Unix(1, 0))
+	b := batch(t, logs, time.Unix(2, 0), due)
+	f := &function{armed: map[string]bool{}}
+	if err := f.handle(context.Background(), b); err != nil {
+		t.Fatal(err)
+	}
+	if left := b.PutOff(); len(left) != 0 || log.Compacted() != 21 {
+		t.Errorf("compacted to %d, and put off %+v", log.Compacted(), left)
+	}
+}

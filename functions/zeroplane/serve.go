@@ -60,7 +60,7 @@ are sealed: openssl rand -base64 32`,
 			return serve(cmd, o, store)
 		},
 	}
-	store.flags(cmd)
+	store.flags(cmd, cmd.Flags())
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:6443", "address to serve at; port 0 takes a free one")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "file to write the admin's kubeconfig to (default DATA/kubeconfig)")
@@ -73,7 +73,7 @@ are sealed: openssl rand -base64 32`,
 
 func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
 	ctx := cmd.Context()
-	if err := errors.Join(store.check(), check(o)); err != nil {
+	if err := errors.Join(store.valid(), check(o)); err != nil {
 		return err
 	}
 	if o.Kubeconfig == "" {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/functions/localhost"
@@ -26,6 +30,8 @@ type storeOptions struct {
 	data string
 	// endpoint and table of Azure Table Storage. Credentials are the environment's.
 	endpoint, table string
+	// existing is set by commands that make no store.
+	existing bool
 }
 
 // storeHelp is what the help of a command with these flags says of the credentials.
@@ -35,8 +41,7 @@ several instances may share (--store azure). The account is named by AZURE_STORA
 identity of Microsoft Entra (environment, workload identity, managed identity, Azure CLI).`
 
 // flags adds the flags to a command.
-func (o *storeOptions) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
+func (o *storeOptions) flags(cmd *cobra.Command, f *pflag.FlagSet) {
 	f.StringVar(&o.kind, "store", embeddedStore, "where everything is kept: "+embeddedStore+" or "+azureStore)
 	f.StringVar(&o.data, "data", defaultData(), "data directory (also $"+dataEnv+")")
 	f.StringVar(&o.endpoint, "azure-endpoint", "", "URL of the table service, where it does not follow from the account")
@@ -44,8 +49,8 @@ func (o *storeOptions) flags(cmd *cobra.Command) {
 	complete(cmd, "store", embeddedStore, azureStore)
 }
 
-// check refuses what names no store.
-func (o *storeOptions) check() error {
+// valid refuses what names no store.
+func (o *storeOptions) valid() error {
 	switch {
 	case o.kind != embeddedStore && o.kind != azureStore:
 		return fmt.Errorf("--store must be %s or %s, not %q", embeddedStore, azureStore, o.kind)
@@ -60,11 +65,7 @@ func (o *storeOptions) check() error {
 // open opens the store. It fails with pebble.ErrLocked, or with table.ErrCorrupt.
 func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
 	if o.kind == embeddedStore {
-		db, err := pebble.Open(filepath.Join(o.data, "store"))
-		if err != nil {
-			return localhost.Store{}, err
-		}
-		return localhost.Store{Store: db, Close: db.Close}, nil
+		return o.openEmbedded()
 	}
 	options := azure.OptionsFromEnv()
 	options.Table = o.table
@@ -76,4 +77,21 @@ func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
 		return localhost.Store{}, fmt.Errorf("opening the store in Azure: %w", err)
 	}
 	return localhost.Store{Store: s, Close: func() error { return nil }, Shared: true}, nil
+}
+
+func (o *storeOptions) openEmbedded() (localhost.Store, error) {
+	dir := filepath.Join(o.data, "store")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && o.existing {
+		return localhost.Store{}, fmt.Errorf("there is no store in %s. Name the data directory of a server with --data", o.data)
+	}
+	db, err := pebble.Open(dir)
+	switch {
+	case errors.Is(err, pebble.ErrLocked):
+		return localhost.Store{}, fmt.Errorf("%w\nAnother zeroplane works on %s. Stop it, or choose another directory with --data", err, o.data)
+	case errors.Is(err, table.ErrCorrupt):
+		return localhost.Store{}, fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.data)
+	case err != nil:
+		return localhost.Store{}, err
+	}
+	return localhost.Store{Store: db, Close: db.Close}, nil
 }

@@ -29,7 +29,7 @@ import (
 // Azurite's well-known account, which it has on every machine.
 const (
 	Account = "devstoreaccount1"
-	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==" //nolint:gosec // public
+	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
 const (
@@ -114,7 +114,7 @@ func install() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	lockFile, err := os.ReadFile(filepath.Join(source, "package-lock.json"))
+	lockFile, err := os.ReadFile(filepath.Join(source, "package-lock.json")) //nolint:gosec // a folder of this repository
 	if err != nil {
 		return "", err
 	}
@@ -124,15 +124,15 @@ func install() (string, error) {
 	if err := os.MkdirAll(cache, 0o750); err != nil {
 		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a folder of this repository
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = lock.Close() }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // a descriptor is small
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("waiting for another suite: %w", err)
 	}
-	if _, err := os.Stat(target); err == nil {
+	if _, err := os.Stat(target); err == nil { //nolint:gosec // a folder of this repository
 		return target, nil
 	}
 	return target, installInto(target, source)
@@ -145,10 +145,10 @@ func installInto(target, source string) error {
 		return errors.New("npm is not in PATH: install Node.js 20 or later (Debian: apt-get install nodejs npm)")
 	}
 	partial := target + ".partial"
-	if err := os.RemoveAll(partial); err != nil {
+	if err := os.RemoveAll(partial); err != nil { //nolint:gosec // a folder of this repository
 		return err
 	}
-	if err := os.MkdirAll(partial, 0o750); err != nil {
+	if err := os.MkdirAll(partial, 0o750); err != nil { //nolint:gosec // a folder of this repository
 		return err
 	}
 	for _, name := range []string{"package.json", "package-lock.json"} {
@@ -156,7 +156,7 @@ func installInto(target, source string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(partial, name), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(partial, name), data, 0o600); err != nil { //nolint:gosec // a folder of this repository
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func installInto(target, source string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w\n%s", err, out)
 	}
-	return os.Rename(partial, target)
+	return os.Rename(partial, target) //nolint:gosec // a folder of this repository
 }
 
 // run starts the service on a port of its own choice and waits until it answers.
@@ -211,7 +211,7 @@ func (s *Server) ready() error {
 	deadline := time.NewTimer(startTimeout)
 	defer deadline.Stop()
 	for {
-		if resp, err := http.Get(s.Endpoint); err == nil { //nolint:gosec // our own server
+		if resp, err := http.Get(s.Endpoint); err == nil {
 			_ = resp.Body.Close()
 			return nil
 		}

@@ -12,3 +12,26 @@ process.stdin.resume();
 // real limit.
 const constants = require(path.join(path.dirname(process.argv[1]), 'utils', 'constants.js'));
 constants.ENTITY_SIZE_MAX = constants.BODY_SIZE_MAX;
+
+// A transaction of the service is atomic and is seen whole or not at all. Azurite lets requests run between a
+// transaction's operations, and keeps what a failed one must undo in one place for all: one that fails takes the
+// rows of another with it, and readers see rows that are then taken back. Here one request follows another.
+const { AsyncLocalStorage } = require('async_hooks');
+const inside = new AsyncLocalStorage();
+const handler = require(path.join(path.dirname(process.argv[1]), 'handlers', 'TableHandler.js')).default.prototype;
+let last = Promise.resolve();
+for (const name of ['batch', 'insertEntity', 'updateEntity', 'mergeEntity', 'mergeEntityWithMerge', 'deleteEntity', 'queryEntities',
+  'queryEntitiesWithPartitionAndRowKey', 'create', 'delete']) {
+  const original = handler[name];
+  if (typeof original !== 'function') {
+    throw new Error(`this Azurite has no ${name}`);
+  }
+  handler[name] = function (...args) {
+    if (inside.getStore()) {
+      return original.apply(this, args);
+    }
+    const run = last.then(() => inside.run(true, () => original.apply(this, args)));
+    last = run.catch(() => {});
+    return run;
+  };
+}

@@ -26,28 +26,30 @@ import (
 
 // sizes are how much load each part puts on.
 type sizes struct {
-	coldStarts    int           // starts, of which the median counts
-	objects       int           // configmaps created, read, changed, listed and deleted
-	lists         int           // lists of all of them
-	pods          int           // pods created and deleted
-	single        int           // calls of one client, of which the median counts
-	nodes         int           // simulated nodes
-	replicas      int           // replicas of the rollout
-	settle        time.Duration // rest before memory and idle CPU are read
-	idle          time.Duration // how long CPU is counted
-	clusters      int           // clusters created, used and deleted
-	clients       int           // clients at once
-	peerNodesKwok bool          // the peer's nodes are simulated by kwok, not plain objects
+	coldStarts int           // starts, of which the median counts
+	objects    int           // configmaps created, read, changed, listed and deleted
+	lists      int           // lists of all of them
+	pods       int           // pods created and deleted
+	single     int           // calls of one client, of which the median counts
+	nodes      int           // simulated nodes
+	replicas   int           // replicas of the rollout
+	settle     time.Duration // rest before memory and idle CPU are read
+	idle       time.Duration // how long CPU is counted
+	clusters   int           // clusters created, used and deleted
+	clients    int           // clients at once
+	// storageDivisor makes the calls to the storages fewer, and coldObjects are listed after a start.
+	storageDivisor, coldObjects int
+	peerNodesKwok               bool // the peer's nodes are simulated by kwok, not plain objects
 }
 
 var (
 	fullSizes = sizes{
 		coldStarts: 11, objects: 2000, lists: 320, pods: 1000, single: 200, nodes: 100, replicas: 1000,
-		settle: 15 * time.Second, idle: 60 * time.Second, clusters: 100, clients: 16,
+		settle: 15 * time.Second, idle: 60 * time.Second, clusters: 100, clients: 16, storageDivisor: 1, coldObjects: 10_000,
 	}
 	quickSizes = sizes{
 		coldStarts: 1, objects: 200, lists: 32, pods: 100, single: 20, nodes: 10, replicas: 100,
-		settle: 2 * time.Second, idle: 5 * time.Second, clusters: 5, clients: 16,
+		settle: 2 * time.Second, idle: 5 * time.Second, clusters: 5, clients: 16, storageDivisor: 10, coldObjects: 1000,
 	}
 )
 

@@ -42,6 +42,8 @@ type part struct {
 var parts = []part{
 	{name: "coldstart", measure: measureColdStart},
 	{name: "api", measure: measureAPI},
+	{name: "storage", measure: measureStorage},
+	{name: "table", only: target.Zeroplane, measure: measureTable},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
 }

@@ -45,6 +45,8 @@ type platform interface {
 	// coldStarts makes a cluster, puts an object in it, and then so often stops what serves the API and
 	// takes the time from exec until the object is read with the admin's credential.
 	coldStarts(ctx context.Context, n int) ([]time.Duration, error)
+	// openStore gives an empty storage of pods in this process.
+	openStore(ctx context.Context) (*store, error)
 }
 
 type upstreamPlatform struct {

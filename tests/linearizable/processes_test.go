@@ -58,7 +58,7 @@ var faults = limits.Faults{
 }
 
 // rowsPerSecond of a partition through one process's proxy: little enough to be met.
-const rowsPerSecond = 400
+const rowsPerSecond = 600
 
 // platform is processes that share a table, each behind a proxy of its own.
 type platform struct {

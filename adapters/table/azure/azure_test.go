@@ -7,6 +7,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	"github.com/zeroplane/zeroplane/tests/azurite"
+	"github.com/zeroplane/zeroplane/tests/azurite/limits"
 )
 
 // options are those of a table of the test's own in Azurite.
@@ -29,7 +30,15 @@ func TestAzuriteKeepsTheContract(t *testing.T) {
 	of := map[table.Store]azure.Options{}
 	contract.Run(t, contract.Adapter{
 		New: func(t *testing.T) table.Store {
+			// The limits refuse what the service would and Azurite would not.
+			limited := limits.New(nil, limits.Options{RowsPerSecond: -1})
 			o := options(t)
+			o.Transport = limited
+			t.Cleanup(func() {
+				if n := limited.Counts(); n.Refused > 0 || n.Requests == 0 {
+					t.Errorf("%d of %d requests were such as the service refuses", n.Refused, n.Requests)
+				}
+			})
 			s := open(t, o)
 			of[s] = o
 			return s

@@ -95,11 +95,12 @@ func decodeRow(d *scanner) (table.Row, error) {
 	var chunks [maxChunks][]byte // in base64, nil where there is none
 	var binary [maxChunks]bool
 	err := d.object(func(name []byte) error {
-		if i := int(name0(name)) - firstChunk; i >= 0 && i < maxChunks && len(name) == 1 {
+		switch i, suffix := chunk(name); {
+		case i >= 0 && suffix == "":
 			raw, err := d.text()
 			chunks[i] = raw
 			return err
-		} else if i >= 0 && i < maxChunks && string(name[1:]) == typeOf {
+		case i >= 0 && suffix == typeOf:
 			raw, err := d.text()
 			binary[i] = string(raw) == binaryType
 			return err
@@ -121,11 +122,8 @@ func decodeRow(d *scanner) (table.Row, error) {
 		}
 		return fmt.Errorf("property %q was not written by this store", name)
 	})
-	if err == nil && row.Key == "" {
-		err = errors.New("an entity without a row key")
-	}
-	if err == nil && row.ETag == "" {
-		err = errors.New("no ETag")
+	if err == nil && (row.Key == "" || row.ETag == "") {
+		err = errors.New("an entity without a row key or an ETag")
 	}
 	if err == nil {
 		row.Value, err = join(chunks, binary)
@@ -136,12 +134,12 @@ func decodeRow(d *scanner) (table.Row, error) {
 	return row, err
 }
 
-// name0 is the first byte of a property's name, 0 if it has none.
-func name0(name []byte) byte {
-	if len(name) == 0 {
-		return 0
+// chunk returns which part of a value a property is, or is about, -1 for none, and what follows in its name.
+func chunk(name []byte) (i int, suffix string) {
+	if len(name) == 0 || name[0] < firstChunk || name[0] >= firstChunk+maxChunks {
+		return -1, ""
 	}
-	return name[0]
+	return int(name[0]) - firstChunk, string(name[1:])
 }
 
 // join returns the value whose parts are in the chunks. All but the last are full.

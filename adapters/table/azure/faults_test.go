@@ -102,19 +102,6 @@ func TestAzuriteBehindItsLimitsAndFaultsKeepsTheContract(t *testing.T) {
 	}})
 }
 
-func TestAStrictServiceRefusesNothingOfTheContract(t *testing.T) {
-	t.Parallel()
-	contract.Run(t, contract.Adapter{New: func(t *testing.T) table.Store {
-		s, limited := faulty(t, limits.Faults{})
-		t.Cleanup(func() {
-			if n := limited.Counts(); n.Refused > 0 || n.Requests == 0 {
-				t.Errorf("%d of %d requests were such as the service refuses", n.Refused, n.Requests)
-			}
-		})
-		return s
-	}})
-}
-
 // TestATransactionOfUnknownOutcomeIsSentOnce has the SDK's habit of sending again as its counter-example: the second
 // attempt would be answered with a conflict with the first.
 func TestATransactionOfUnknownOutcomeIsSentOnce(t *testing.T) {

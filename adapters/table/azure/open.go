@@ -13,7 +13,7 @@ import (
 )
 
 // ErrCosmos is wrapped by Open's error for a table that is not Azure Table Storage's.
-var ErrCosmos = errors.New("Azure Cosmos DB's Table API, which cannot hold clusters: its queries do not return rows in key order, " + //nolint:revive,staticcheck // a name
+var ErrCosmos = errors.New("Azure Cosmos DB's Table API, which cannot hold clusters: its queries do not return rows in key order, " + //nolint:staticcheck // a name
 	"a row key ends at 255 bytes and a transaction at 2 MB; use a storage account")
 
 // isCosmos tells Cosmos DB by the names of its hosts; those behind other names, checkOrder tells.

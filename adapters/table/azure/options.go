@@ -20,7 +20,7 @@ const DefaultTable = "zeroplane"
 // Azurite's account, which UseDevelopmentStorage=true stands for.
 const (
 	developmentAccount  = "devstoreaccount1"
-	developmentKey      = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==" //nolint:gosec // public
+	developmentKey      = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 	developmentEndpoint = "http://127.0.0.1:10002/devstoreaccount1"
 )
 
@@ -83,12 +83,8 @@ func (o Options) complete() (Options, error) {
 	if o.Endpoint == "" {
 		return o, errors.New("no storage account is named: set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT, or give the endpoint")
 	}
-	u, err := url.Parse(o.Endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
-		return o, fmt.Errorf("endpoint %q is no URL of a table service, as https://ACCOUNT.table.%s", o.Endpoint, publicSuffix)
-	}
-	if isCosmos(u.Host) {
-		return o, fmt.Errorf("%s is %w", u.Host, ErrCosmos)
+	if err := checkEndpoint(o.Endpoint); err != nil {
+		return o, err
 	}
 	if o.AccountKey != "" && o.AccountName == "" {
 		return o, errors.New("there is an account key but no account: set AZURE_STORAGE_ACCOUNT")
@@ -96,11 +92,22 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
+func checkEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.User != nil {
+		return fmt.Errorf("endpoint %q is no URL of a table service, as https://ACCOUNT.table.%s", endpoint, publicSuffix)
+	}
+	if isCosmos(u.Host) {
+		return fmt.Errorf("%s is %w", u.Host, ErrCosmos)
+	}
+	return nil
+}
+
 // readConnectionString replaces what the other options say by what the connection string does. It says the
 // endpoint of the table service also beside a shared access signature, where the SDK would not look for it.
 func (o *Options) readConnectionString() error {
 	parts := map[string]string{}
-	for _, part := range strings.Split(strings.Trim(strings.TrimSpace(o.ConnectionString), ";"), ";") {
+	for part := range strings.SplitSeq(strings.Trim(strings.TrimSpace(o.ConnectionString), ";"), ";") {
 		name, value, ok := strings.Cut(part, "=")
 		if !ok {
 			return errors.New("the connection string is no list of NAME=VALUE, separated by semicolons")

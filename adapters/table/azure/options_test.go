@@ -144,7 +144,7 @@ func (k token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 
 func TestWithoutAnIdentityTheErrorSaysWhatToSetAndComesAtOnce(t *testing.T) {
 	asked := 0
-	o := azure.Options{AccountName: "acme", Credential: token{errors.New("no identity here")}, Transport: transport(func(req *http.Request) (*http.Response, error) {
+	o := azure.Options{AccountName: "acme", Credential: token{errors.New("no identity here")}, Transport: transport(func(*http.Request) (*http.Response, error) {
 		asked++
 		return nil, errors.New("no")
 	})}

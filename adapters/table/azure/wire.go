@@ -104,8 +104,15 @@ func (w wire) Do(req *policy.Request) (*http.Response, error) {
 	}
 	c.received.Add(uint64(len(body)))
 	a, ok := raw.Context().Value(answerKey{}).(*answer)
+	if !ok {
+		return resp, nil
+	}
+	return a.take(resp, body, batch)
+}
+
+// take keeps from the SDK what is not its to read.
+func (a *answer) take(resp *http.Response, body []byte, batch bool) (*http.Response, error) {
 	switch {
-	case !ok:
 	case batch && resp.StatusCode == http.StatusAccepted:
 		if err := transacted(resp, body, a.ops); err != nil {
 			return nil, err

@@ -49,6 +49,7 @@ func Run(t *testing.T, a Adapter) {
 		"values are the caller's and the store's own":            ownership,
 		"values of every length and byte come back":              lengths,
 		"keys may have every byte that is not forbidden":         allowedKeys,
+		"partitions may, too":                                    allowedPartitions,
 		"bounds of ranges may have bytes that no key has":        bounds,
 	}
 	names := make([]string, 0, len(claims))
@@ -59,8 +60,47 @@ func Run(t *testing.T, a Adapter) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { claims[name](t, a.New(t)) })
 	}
+	t.Run("a store that lists its partitions lists those with rows", func(t *testing.T) { listing(t, a.New(t)) })
 	if a.Reopen != nil {
 		t.Run("rows outlive the store, and later ETags differ from earlier ones", func(t *testing.T) { reopen(t, a) })
+	}
+}
+
+// listing needs a table.Lister, which is no part of the port.
+func listing(t *testing.T, s table.Store) {
+	lister, ok := s.(table.Lister)
+	if !ok {
+		t.Skip("the store does not list partitions")
+	}
+	ctx := context.Background()
+	var want []string
+	for i := range table.MaxPage + 50 {
+		name := fmt.Sprintf("p%05d|g", i)
+		want = append(want, name)
+		ops := []table.Op{{Kind: table.Put, Key: "a", Value: []byte("1")}, {Kind: table.Put, Key: "b"}}
+		if err := s.Commit(ctx, name, ops); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Commit(ctx, "gone|g", []table.Op{{Kind: table.Put, Key: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(ctx, "gone|g", []table.Op{{Kind: table.Delete, Key: "a", ETag: table.Any}}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for after := ""; ; after = got[len(got)-1] {
+		names, err := lister.Partitions(ctx, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(names) == 0 {
+			break
+		}
+		got = append(got, names...)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("partitions (-want +got):\n%s", diff)
 	}
 }
 
@@ -436,6 +476,9 @@ func allowedKeys(t *testing.T, s table.Store) {
 		}
 		absent(t, s, key)
 	}
+}
+
+func allowedPartitions(t *testing.T, s table.Store) {
 	ctx := context.Background()
 	for c := byte(0x20); c < 0x7f; c++ {
 		p := "p" + string(c) + "q"

@@ -15,8 +15,9 @@ import (
 // its caller cannot know.
 var ErrReplyLost = errors.New("the reply was lost")
 
-// continuation starts the Next of a Faulty store's pages: callers may not read anything into it.
-const continuation = "opaque:"
+// continuation separates, in the Next of a Faulty store's pages, where its own query of the store below began from
+// where that one goes on. Callers may not read anything into it.
+const continuation = "\x00"
 
 // Faulty is a store that does all that the port allows and good stores seldom do. Each number is a
 // probability from 0 to 1.
@@ -56,7 +57,9 @@ func (f *Faulty) below(n int) int {
 
 // Range implements table.Store.
 func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (table.Page, error) {
-	q.Continue = strings.TrimPrefix(q.Continue, continuation)
+	if from, next, ok := strings.Cut(q.Continue, continuation); ok {
+		q.From, q.Continue = from, next
+	}
 	page, err := f.Store.Range(ctx, partition, q)
 	if err != nil {
 		return page, err
@@ -68,12 +71,12 @@ func (f *Faulty) Range(ctx context.Context, partition string, q table.Query) (ta
 	case keep > 1 && f.happens(f.ShortPages):
 		keep = 1 + f.below(keep-1)
 	}
-	if keep < len(page.Rows) {
-		page.Next = page.Rows[keep].Key
+	switch {
+	case keep < len(page.Rows):
+		page.Next = page.Rows[keep].Key + continuation
 		page.Rows = page.Rows[:keep]
-	}
-	if page.Next != "" {
-		page.Next = continuation + page.Next
+	case page.Next != "":
+		page.Next = q.From + continuation + page.Next
 	}
 	return page, nil
 }

@@ -4,6 +4,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -21,7 +22,10 @@ type Store struct {
 	version    uint64
 }
 
-var _ table.Store = (*Store)(nil)
+var (
+	_ table.Store  = (*Store)(nil)
+	_ table.Lister = (*Store)(nil)
+)
 
 // New returns an empty store.
 func New() *Store {
@@ -40,6 +44,20 @@ func (s *Store) Get(_ context.Context, partition, key string) (table.Row, error)
 		}
 	}
 	return table.Row{}, fmt.Errorf("row %q of partition %q: %w", key, partition, table.ErrNotFound)
+}
+
+// Partitions implements table.Lister.
+func (s *Store) Partitions(_ context.Context, after string) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var names []string
+	for name, t := range s.partitions {
+		if name > after && t.Len() > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), table.MaxPage)], nil
 }
 
 // Range implements table.Store.

@@ -3,6 +3,7 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -53,7 +54,10 @@ type Store struct {
 	locks   sync.Map // partition to *sync.Mutex
 }
 
-var _ table.Store = (*Store)(nil)
+var (
+	_ table.Store  = (*Store)(nil)
+	_ table.Lister = (*Store)(nil)
+)
 
 // Open opens the store in dir, making it when it is missing. It fails with ErrLocked, or with
 // table.ErrCorrupt when a file does not hold what was written; nothing is altered then.
@@ -204,7 +208,7 @@ func decode(key string, stored []byte) (table.Row, error) {
 	}
 	return table.Row{
 		Key:   key,
-		ETag:  strconv.FormatUint(binary.BigEndian.Uint64(stored), 16),
+		ETag:  formatETag(stored),
 		Value: append([]byte(nil), stored[etagBytes:]...),
 	}, nil
 }
@@ -227,6 +231,24 @@ func (s *Store) readError(partition string, err error) error {
 		err = damage(s.dir, err)
 	}
 	return fmt.Errorf("reading partition %q: %w", partition, err)
+}
+
+// Partitions implements table.Lister. It looks at one row of each.
+func (s *Store) Partitions(_ context.Context, after string) ([]string, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: append([]byte(after), separator+1)})
+	if err != nil {
+		return nil, s.readError(after, err)
+	}
+	var names []string
+	for ok := it.First(); ok && len(names) < table.MaxPage; {
+		name, _, _ := bytes.Cut(it.Key(), []byte{separator})
+		names = append(names, string(name))
+		ok = it.SeekGE(append(bytes.Clone(name), separator+1))
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return nil, s.readError(after, err)
+	}
+	return names, nil
 }
 
 // Range implements table.Store.
@@ -296,7 +318,8 @@ func (s *Store) Commit(_ context.Context, partition string, ops []table.Op) erro
 
 func (s *Store) stage(batch *pebble.Batch, partition string, op table.Op, etag uint64) error {
 	key := storedKey(partition, op.Key)
-	if op.Kind != table.Put {
+	sure := op.Kind == table.Delete && op.ETag == table.Any && op.Exists // a look would read a block of the disk
+	if op.Kind != table.Put && !sure {
 		current, exists, err := s.etag(key)
 		if err != nil {
 			return s.readError(partition, err)
@@ -324,6 +347,15 @@ func (s *Store) etag(key []byte) (etag string, exists bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	row, err := decode(string(key), stored)
-	return row.ETag, true, errors.Join(err, closer.Close())
+	if len(stored) < etagBytes {
+		err = fmt.Errorf("row %q: %w: %d bytes", key, table.ErrCorrupt, len(stored))
+	} else {
+		etag = formatETag(stored)
+	}
+	return etag, true, errors.Join(err, closer.Close())
+}
+
+// formatETag is the ETag of a stored row.
+func formatETag(stored []byte) string {
+	return strconv.FormatUint(binary.BigEndian.Uint64(stored), 16)
 }

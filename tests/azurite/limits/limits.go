@@ -172,6 +172,11 @@ var (
 	errUnconnected = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 )
 
+var (
+	busy    = refusal{http.StatusServiceUnavailable, "ServerBusy", "The server is busy.", -1}
+	tooMany = refusal{http.StatusTooManyRequests, "TooManyRequests", "Too many requests.", -1}
+)
+
 // decide draws a request's fate. Each fault is drawn for each request, so that one does not depend on another.
 func (t *Transport) decide(r *request) fate {
 	t.mu.Lock()
@@ -191,16 +196,13 @@ func (t *Transport) decide(r *request) fate {
 	f, c := t.options.Faults, &t.counts
 	if !t.take(r) {
 		c.Throttled++
-		return fate{answer: &refusal{http.StatusServiceUnavailable, "ServerBusy", "The server is busy.", -1}}
+		return fate{answer: &busy}
 	}
 	switch {
 	case happens(f.Unconnected, &c.Unconnected):
 		return fate{before: errUnconnected}
 	case happens(f.Busy, &c.Busy):
-		if t.rng.IntN(2) == 0 {
-			return fate{answer: &refusal{http.StatusTooManyRequests, "TooManyRequests", "Too many requests.", -1}}
-		}
-		return fate{answer: &refusal{http.StatusServiceUnavailable, "ServerBusy", "The server is busy.", -1}}
+		return fate{answer: []*refusal{&busy, &tooMany}[t.rng.IntN(2)]}
 	case happens(f.FailedBefore, &c.FailedBefore):
 		return fate{answer: &refusal{http.StatusInternalServerError, "InternalError", "The server encountered an internal error.", -1}}
 	case happens(f.ResetBefore, &c.ResetBefore):

@@ -213,7 +213,7 @@ func decode(row []byte) (Change, error) {
 	c.Rev, c.Prev = read(), read()
 	read() // previous parts
 	c.Created = read()
-	read() // expires, whose sign does not matter here
+	read()                                             // expires, whose sign does not matter here
 	name := make([]byte, min(read(), uint64(r.Len()))) //nolint:gosec // a length
 	if _, err := r.Read(name); err != nil || c.Rev == 0 || c.Type < Created || c.Type > Deleted {
 		return c, fmt.Errorf("%w: row of %d bytes", table.ErrCorrupt, len(row))

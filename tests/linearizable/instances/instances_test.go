@@ -18,9 +18,11 @@ import (
 	"github.com/zeroplane/zeroplane/tests/linearizable/workload"
 )
 
+const defaultLength = 3 * time.Second
+
 var (
 	seedFlag   = flag.Uint64("linearizable.seed", 0, "seed of the workload, 0 for another each time")
-	lengthFlag = flag.Duration("linearizable.length", 3*time.Second, "how long clients work")
+	lengthFlag = flag.Duration("linearizable.length", defaultLength, "how long clients work")
 	settleFlag = flag.Duration("linearizable.settle", 10*time.Second, "how long watches have, at most, to come to the end")
 )
 
@@ -95,13 +97,22 @@ func requireNone(t *testing.T, h *history.History, r *history.Report) {
 	t.Errorf("%d violations; the history is in %s (%v)", len(r.Violations), dir, err)
 }
 
+// length of a run: the flag's, or the long form's.
+func length() time.Duration {
+	const long = 2 * time.Minute
+	if os.Getenv("ZEROPLANE_LONG") != "" && *lengthFlag == defaultLength {
+		return long
+	}
+	return *lengthFlag
+}
+
 func TestThreeInstancesKeepTheirPromises(t *testing.T) {
-	h, r := attempt(t, *lengthFlag, options{seed: seed(t), instances: 3}, sound)
+	h, r := attempt(t, length(), options{seed: seed(t), instances: 3}, sound)
 	requireNone(t, h, r)
 }
 
 func TestASoleWriterKeepsItsPromises(t *testing.T) {
-	h, r := attempt(t, *lengthFlag, options{seed: seed(t), instances: 1, soleWriter: true}, sound)
+	h, r := attempt(t, length(), options{seed: seed(t), instances: 1, soleWriter: true}, sound)
 	requireNone(t, h, r)
 }
 

@@ -141,6 +141,8 @@ type ServerOptions struct {
 	Dir string
 	// Nodes is the number of simulated nodes.
 	Nodes int
+	// Arguments are added to the command.
+	Arguments []string
 }
 
 // Server is a running `zeroplane serve`.
@@ -173,7 +175,7 @@ func StartServer(ctx context.Context, options ServerOptions) (*Server, error) {
 		"--simulate-nodes=" + strconv.Itoa(options.Nodes),
 	}
 	s.Started = time.Now()
-	p, err := process.Start(options.Binary, arguments, filepath.Join(options.Dir, "zeroplane.log"))
+	p, err := process.Start(options.Binary, append(arguments, options.Arguments...), filepath.Join(options.Dir, "zeroplane.log"))
 	if err != nil {
 		return nil, err
 	}
