@@ -16,6 +16,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
+	"github.com/zeroplane/zeroplane/adapters/table/memory"
 )
 
 const partition = "cluster|group"

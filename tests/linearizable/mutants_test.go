@@ -111,7 +111,7 @@ var mutations = []mutation{
 	{
 		name: "the head is read after the scan of objects",
 		file: tablelogDir + "/load.go", old: "	records, err := l.since(ctx, s.Rev)",
-		new: "	if SWITCH {\n\t\ts.Rev, _ = l.head(ctx)\n\t}\n	records, err := l.since(ctx, s.Rev)",
+		new: "	if SWITCH {\n\t\tif head, err := l.head(ctx); err == nil {\n\t\t\ts.Rev = head.rev\n\t\t}\n\t}\n	records, err := l.since(ctx, s.Rev)",
 	},
 	{
 		name: "a watch that joins misses what is in memory",
@@ -138,7 +138,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "compaction does not say what it took",
-		file: tablelogDir + "/compact.go", old: "[]byte{schemaVersion}, next)}", new: "[]byte{schemaVersion}, map[bool]uint64{true: firstRevision, false: next}[SWITCH])}",
+		file: tablelogDir + "/compact.go", old: "[]byte{floorSchema}, next)}", new: "[]byte{floorSchema}, map[bool]uint64{true: firstRevision, false: next}[SWITCH])}",
 	},
 	{
 		name: "a bookmark is ahead of events",

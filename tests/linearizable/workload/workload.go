@@ -88,7 +88,7 @@ func Run(ctx context.Context, site Site, o Options) (*history.History, error) {
 		r.logs = append(r.logs, history.NewLog(o.Store, t.Partition))
 	}
 	if err := r.poll(ctx); err != nil {
-		return nil, err
+		return &history.History{Logs: r.logs}, err
 	}
 	watching, endWatches := context.WithCancel(ctx)
 	defer endWatches()
