@@ -243,12 +243,17 @@ func TestAnInstanceThatFellBehindCompactionBeginsAgainAndEndsItsWatches(t *testi
 		if err != nil {
 			t.Fatal(err)
 		}
+		// It does not look meanwhile, however long this takes.
+		if err := b.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		for i := range 20 {
 			must(t, a, fmt.Sprintf("k%d", i%3), fmt.Sprint(i))
 		}
 		if _, err := a.Compact(t.Context(), 20, 1000); err != nil {
 			t.Fatal(err)
 		}
+		b.release()
 		if diff := cmp.Diff(dump(current(t, a)), dump(current(t, b))); diff != "" {
 			t.Errorf("the one behind (-want +got):\n%s", diff)
 		}
