@@ -71,6 +71,8 @@ type run struct {
 	site     Site
 	recorder *history.Recorder
 	tokens   atomic.Int64
+	// settling is set once nobody writes any more: all watches then go for the end.
+	settling atomic.Bool
 
 	logsMu sync.Mutex
 	logs   []*history.Log
@@ -111,6 +113,7 @@ func Run(ctx context.Context, site Site, o Options) (*history.History, error) {
 	workers.Wait()
 	site.Calm()
 	r.look(ctx)
+	r.settling.Store(true)
 	endPolling()
 	h := &history.History{Logs: r.logs}
 	for _, w := range watches {
