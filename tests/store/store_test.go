@@ -359,7 +359,7 @@ func TestWhatCannotBeDoneIsRefusedWithAdvice(t *testing.T) {
 	if entries, err := os.ReadDir(empty); err != nil || len(entries) > 0 {
 		t.Errorf("something was made: %v, %v", entries, err)
 	}
-	refused(t, dir, "--store must be one of: embedded", "check", "--store=paper")
+	refused(t, dir, "--store must be embedded or azure", "check", "--store=paper")
 	refused(t, dir, "-o must be json", "check", "-o", "yaml")
 	refused(t, dir, `cluster not found: "none"`, "export", "--cluster=none")
 	refused(t, dir, "--at must be a time such as 20", "export", "--at=yesterday")
