@@ -18,11 +18,9 @@ import (
 	"github.com/zeroplane/zeroplane/tests/linearizable/workload"
 )
 
-const defaultLength = 3 * time.Second
-
 var (
 	seedFlag   = flag.Uint64("linearizable.seed", 0, "seed of the workload, 0 for another each time")
-	lengthFlag = flag.Duration("linearizable.length", defaultLength, "how long clients work")
+	lengthFlag = flag.Duration("linearizable.length", 0, "how long clients work, 0 for 3 s or, in the long form, 2 minutes")
 	settleFlag = flag.Duration("linearizable.settle", 10*time.Second, "how long watches have, at most, to come to the end")
 )
 
@@ -99,11 +97,15 @@ func requireNone(t *testing.T, h *history.History, r *history.Report) {
 
 // length of a run: the flag's, or the long form's.
 func length() time.Duration {
-	const long = 2 * time.Minute
-	if os.Getenv("ZEROPLANE_LONG") != "" && *lengthFlag == defaultLength {
+	const normal, long = 3 * time.Second, 2 * time.Minute
+	switch {
+	case *lengthFlag > 0:
+		return *lengthFlag
+	case os.Getenv("ZEROPLANE_LONG") != "":
 		return long
+	default:
+		return normal
 	}
-	return *lengthFlag
 }
 
 func TestThreeInstancesKeepTheirPromises(t *testing.T) {
