@@ -21,6 +21,7 @@ import (
 var (
 	seedFlag   = flag.Uint64("linearizable.seed", 0, "seed of the workload, 0 for another each time")
 	lengthFlag = flag.Duration("linearizable.length", 0, "how long clients work, 0 for 3 s or, in the long form, 2 minutes")
+	epochFlag  = flag.Duration("linearizable.epoch", 700*time.Millisecond, "how long clients work on the same objects")
 	settleFlag = flag.Duration("linearizable.settle", 10*time.Second, "how long watches have, at most, to come to the end")
 )
 
@@ -50,7 +51,7 @@ func attempt(t *testing.T, length time.Duration, o options, through func(table.S
 	}}
 	s := newSite(counted, o)
 	h, err := workload.Run(t.Context(), s, workload.Options{
-		Seed: o.seed, Instances: o.instances, Clients: 10, Length: length, Epoch: 700 * time.Millisecond, Pause: 2 * time.Millisecond,
+		Seed: o.seed, Instances: o.instances, Clients: 10, Length: length, Epoch: *epochFlag, Pause: 2 * time.Millisecond,
 		Timeout: 5 * time.Second, Settle: *settleFlag, Targets: targets(), Namespaces: []string{"a", "b", "c"}, Plans: true,
 		Store: store, Poll: 10 * time.Millisecond, CompactAfter: compactAfter,
 	})
