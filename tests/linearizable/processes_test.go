@@ -58,7 +58,7 @@ var faults = limits.Faults{
 }
 
 // rowsPerSecond of a partition through one process's proxy: little enough to be met.
-const rowsPerSecond = 400
+const rowsPerSecond = 600
 
 // platform is processes that share a table, each behind a proxy of its own.
 type platform struct {
@@ -273,7 +273,7 @@ func seed(t *testing.T) uint64 {
 		}
 		s = given
 	}
-	fmt.Printf("ZEROPLANE_LINEARIZABLE_SEED=%d\n", s)
+	fmt.Printf("figure: ZEROPLANE_LINEARIZABLE_SEED=%d\n", s)
 	return s
 }
 
@@ -322,15 +322,15 @@ func TestThreeProcessesAreOneStore(t *testing.T) {
 }
 
 func (p *platform) print(r *history.Report, h *history.History, took time.Duration) {
-	fmt.Printf("linearizable: %d violations in %d operations (%d ambiguous, of which %d were carried out) on %d changes in %d pieces, checked in %.1f s\n",
+	fmt.Printf("figure: %d violations in %d operations (%d ambiguous, of which %d were carried out) on %d changes in %d pieces, checked in %.1f s\n",
 		len(r.Violations), r.Operations, r.Ambiguous, r.Applied, r.Changes, r.Pieces, took.Seconds())
-	fmt.Printf("linearizable: %d watch events, %d bookmarks and %d initial states in %d connections of %d watches\n", r.Events, r.Bookmarks, r.Initials, r.Segments, len(h.Watches))
-	fmt.Printf("linearizable: outcomes %v\n", outcomes(h))
-	fmt.Printf("linearizable: %d kills with SIGKILL, %d starts that a fault of the table ended\n", p.kills, p.failedStarts.Load())
+	fmt.Printf("figure: %d watch events, %d bookmarks and %d initial states in %d connections of %d watches\n", r.Events, r.Bookmarks, r.Initials, r.Segments, len(h.Watches))
+	fmt.Printf("figure: outcomes %v\n", outcomes(h))
+	fmt.Printf("figure: %d kills with SIGKILL, %d starts that a fault of the table ended\n", p.kills, p.failedStarts.Load())
 	for i, s := range p.servers {
-		fmt.Printf("linearizable: faults for process %d: %+v\n", i, s.transport.Counts())
+		fmt.Printf("figure: faults for process %d: %+v\n", i, s.transport.Counts())
 	}
-	fmt.Printf("linearizable: from a writer's reply to a watch at another process, with faults: %s\n", spread(delays(h)))
+	fmt.Printf("figure: from a writer's reply to a watch at another process, with faults: %s\n", spread(delays(h)))
 }
 
 func outcomes(h *history.History) map[string]int {
@@ -429,7 +429,7 @@ func (p *platform) measureDelay(to workload.Target, namespace string) {
 	endWatch()
 	<-ended
 	all := delays(h)
-	fmt.Printf("linearizable: from a writer's reply to a watch at another process, in calm: %s of %d writes; %.0f queries a minute of the watching process\n",
+	fmt.Printf("figure: from a writer's reply to a watch at another process, in calm: %s of %d writes; %.0f queries a minute of the watching process\n",
 		spread(all), len(h.Operations), queries)
 	if len(all) < len(h.Operations) {
 		p.t.Errorf("%d of %d writes came", len(all), len(h.Operations))

@@ -29,7 +29,7 @@ func (c counts) String() string {
 }
 
 // tally follows a run of the tests of several packages and says on out how each package ended, with
-// all that a failed one printed.
+// all that a failed one printed and what the others measured.
 type tally struct {
 	out      io.Writer
 	total    counts
@@ -98,6 +98,7 @@ func (t *tally) end(e event, p *testedPackage) {
 		fmt.Fprint(t.out, t.builds[e.FailedBuild], p.failures())
 	case len(p.results) > 0:
 		fmt.Fprintf(t.out, "ok   %s (%v, %v)\n", e.Package, c, took)
+		fmt.Fprint(t.out, p.figures())
 	}
 }
 
@@ -144,6 +145,19 @@ func (p *testedPackage) count() counts {
 		}
 	}
 	return c
+}
+
+// figureMark begins a line of output that is shown although its test passed: what it measured.
+const figureMark = "figure: "
+
+func (p *testedPackage) figures() string {
+	var text strings.Builder
+	for _, l := range p.output {
+		if figure, ok := strings.CutPrefix(l.text, figureMark); ok {
+			text.WriteString("     " + figure)
+		}
+	}
+	return text.String()
 }
 
 // failures is the output of the package and of all tests in it but those that passed.

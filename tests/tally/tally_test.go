@@ -28,6 +28,17 @@ func TestRead(t *testing.T) {
 			shown:  "ok   p (1 passed, 0 failed, 1 skipped, 1.5s)\n",
 			counts: counts{passed: 1, skipped: 1},
 		},
+		"what a test measured is shown although it passed": {
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Test":"TestA","Output":"quiet\n"}`,
+				`{"Action":"output","Package":"p","Test":"TestA","Output":"figure: 3 things\n"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA"}`,
+				`{"Action":"pass","Package":"p","Elapsed":1}`,
+			},
+			shown:  "ok   p (1 passed, 0 failed, 1s)\n     3 things\n",
+			counts: counts{passed: 1},
+		},
 		"a package without tests shows nothing": {
 			events: []string{
 				`{"Action":"output","Package":"p","Output":"?   \tp\t[no test files]\n"}`,

@@ -27,6 +27,8 @@ type Change struct {
 	Rev, Prev, Created uint64
 	Type               byte
 	Key                string
+	// Written is when the transaction left, in Unix milliseconds.
+	Written uint64
 	// Token in the object's value, empty for a deletion and for objects of others.
 	Token string
 }
@@ -124,6 +126,9 @@ func (l *Log) append(row []byte) error {
 		l.report("dense", "revision %d is missing, %d is there", want, c.Rev)
 		return fmt.Errorf("%w: revision %d is missing", errNotDense, want)
 	}
+	if last := l.At(l.Head()); last != nil && c.Written < last.Written {
+		l.report("times", "revision %d was written at %d, the one before at %d", c.Rev, c.Written, last.Written)
+	}
 	before, there := l.rows[c.Key]
 	switch {
 	case c.Type == Created && (there || c.Prev != 0 || c.Created != c.Rev):
@@ -198,11 +203,12 @@ func (l *Log) StateAt(prefix string, rev uint64) map[string]Seen {
 
 // decode reads a row as docs/row-schema.md has it.
 func decode(row []byte) (Change, error) {
-	if len(row) < 11 || row[0] != 1 {
+	const fixed = 1 + 1 + 8 + 8 // schema, type, write-id, written
+	if len(row) < fixed || row[0] != 2 {
 		return Change{}, fmt.Errorf("%w: row of %d bytes", table.ErrCorrupt, len(row))
 	}
-	c := Change{Type: row[1]}
-	r := bytes.NewReader(row[10:])
+	c := Change{Type: row[1], Written: binary.BigEndian.Uint64(row[fixed-8:])}
+	r := bytes.NewReader(row[fixed:])
 	read := func() uint64 {
 		v, err := binary.ReadUvarint(r)
 		if err != nil {

@@ -20,7 +20,8 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("linearizable.seed", 0, "seed of the workload, 0 for another each time")
-	lengthFlag = flag.Duration("linearizable.length", 3*time.Second, "how long clients work")
+	lengthFlag = flag.Duration("linearizable.length", 0, "how long clients work, 0 for 3 s or, in the long form, 2 minutes")
+	epochFlag  = flag.Duration("linearizable.epoch", 700*time.Millisecond, "how long clients work on the same objects")
 	settleFlag = flag.Duration("linearizable.settle", 10*time.Second, "how long watches have, at most, to come to the end")
 )
 
@@ -50,7 +51,7 @@ func attempt(t *testing.T, length time.Duration, o options, through func(table.S
 	}}
 	s := newSite(counted, o)
 	h, err := workload.Run(t.Context(), s, workload.Options{
-		Seed: o.seed, Instances: o.instances, Clients: 10, Length: length, Epoch: 700 * time.Millisecond, Pause: 2 * time.Millisecond,
+		Seed: o.seed, Instances: o.instances, Clients: 10, Length: length, Epoch: *epochFlag, Pause: 2 * time.Millisecond,
 		Timeout: 5 * time.Second, Settle: *settleFlag, Targets: targets(), Namespaces: []string{"a", "b", "c"}, Plans: true,
 		Store: store, Poll: 10 * time.Millisecond, CompactAfter: compactAfter,
 	})
@@ -95,13 +96,26 @@ func requireNone(t *testing.T, h *history.History, r *history.Report) {
 	t.Errorf("%d violations; the history is in %s (%v)", len(r.Violations), dir, err)
 }
 
+// length of a run: the flag's, or the long form's.
+func length() time.Duration {
+	const normal, long = 3 * time.Second, 2 * time.Minute
+	switch {
+	case *lengthFlag > 0:
+		return *lengthFlag
+	case os.Getenv("ZEROPLANE_LONG") != "":
+		return long
+	default:
+		return normal
+	}
+}
+
 func TestThreeInstancesKeepTheirPromises(t *testing.T) {
-	h, r := attempt(t, *lengthFlag, options{seed: seed(t), instances: 3}, sound)
+	h, r := attempt(t, length(), options{seed: seed(t), instances: 3}, sound)
 	requireNone(t, h, r)
 }
 
 func TestASoleWriterKeepsItsPromises(t *testing.T) {
-	h, r := attempt(t, *lengthFlag, options{seed: seed(t), instances: 1, soleWriter: true}, sound)
+	h, r := attempt(t, length(), options{seed: seed(t), instances: 1, soleWriter: true}, sound)
 	requireNone(t, h, r)
 }
 

@@ -64,7 +64,7 @@ func (r *run) follow(ctx context.Context, w *watch, rng *rand.Rand) {
 		r.connect(ctx, w, req, i)
 		from, whole := w.Reach()
 		req.From = from
-		if w.old && from > 2 {
+		if w.old && from > 2 && !r.settling.Load() {
 			req.From -= rng.Uint64N(min(from-1, pastDepth))
 			if w.slow { // enough for its server to wait for it
 				req.From = from - min(from-1, pastDepth)
@@ -90,7 +90,7 @@ func (r *run) connect(ctx context.Context, w *watch, req history.Request, i int)
 	gone, err := r.site.Instance(i).Watch(ctx, req, func(d history.Delivery) {
 		d.At = r.recorder.Now()
 		w.Add(s, d)
-		if w.slow {
+		if w.slow && !r.settling.Load() {
 			time.Sleep(rand.N(readPause)) //nolint:gosec // a pause
 		}
 	})

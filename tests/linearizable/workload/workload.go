@@ -4,7 +4,9 @@ package workload
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -69,6 +71,8 @@ type run struct {
 	site     Site
 	recorder *history.Recorder
 	tokens   atomic.Int64
+	// settling is set once nobody writes any more: all watches then go for the end.
+	settling atomic.Bool
 
 	logsMu sync.Mutex
 	logs   []*history.Log
@@ -86,7 +90,7 @@ func Run(ctx context.Context, site Site, o Options) (*history.History, error) {
 		r.logs = append(r.logs, history.NewLog(o.Store, t.Partition))
 	}
 	if err := r.poll(ctx); err != nil {
-		return nil, err
+		return &history.History{Logs: r.logs}, err
 	}
 	watching, endWatches := context.WithCancel(ctx)
 	defer endWatches()
@@ -105,9 +109,11 @@ func Run(ctx context.Context, site Site, o Options) (*history.History, error) {
 	for id := range o.Clients {
 		workers.Go(func() { r.client(working, id, r.random(id)) })
 	}
+	workers.Go(func() { r.sweep(working) })
 	workers.Wait()
 	site.Calm()
 	r.look(ctx)
+	r.settling.Store(true)
 	endPolling()
 	h := &history.History{Logs: r.logs}
 	for _, w := range watches {
@@ -202,6 +208,37 @@ func (r *run) epoch() int { return int(r.recorder.Now() / int64(r.Epoch)) }
 
 func (r *run) space(log, ns, epoch int) string {
 	return fmt.Sprintf("%s%s/e%d-", r.Targets[log].Prefix, r.Namespaces[ns], epoch)
+}
+
+// sweep deletes what earlier epochs left, so that logs stay small. It is a client as any other.
+func (r *run) sweep(ctx context.Context) {
+	for next := 0; ctx.Err() == nil; time.Sleep(r.Epoch / 10) {
+		for ; next < r.epoch()-1; next++ {
+			for log := range r.Targets {
+				for ns := range r.Namespaces {
+					r.empty(ctx, log, r.space(log, ns, next))
+				}
+			}
+		}
+	}
+}
+
+// empty deletes the objects of a space that nobody works on any more. Some may be left.
+func (r *run) empty(ctx context.Context, log int, space string) {
+	const tries = 5
+	for try := range tries {
+		instance := try % r.Instances
+		list := &history.Operation{Client: r.Clients + 1, Verb: history.List, Log: log, Space: space}
+		r.do(ctx, list, instance)
+		if ctx.Err() != nil || list.Outcome == history.OK && len(list.Objects) == 0 {
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(list.Objects)) {
+			r.do(ctx, &history.Operation{
+				Client: r.Clients + 1, Verb: history.Delete, Log: log, Space: space, Key: key, Expect: list.Objects[key].Rev,
+			}, instance)
+		}
+	}
 }
 
 func (r *run) client(ctx context.Context, id int, rng *rand.Rand) {
