@@ -56,11 +56,11 @@ var mutations = []mutation{
 	},
 	{
 		name: "no commit is taken for landed",
-		file: tablelogDir + "/commit.go", old: "l.landed(ctx, s.Rev+1, id); !landed {", new: "l.landed(ctx, s.Rev+1, id); !landed || SWITCH {",
+		file: tablelogDir + "/commit.go", old: "		case landed:\n", new: "		case landed && !SWITCH:\n",
 	},
 	{
 		name: "what cannot be looked for has not landed", length: 3 * time.Second,
-		file: tablelogDir + "/commit.go", old: "if unsure != nil {", new: "if unsure != nil && !SWITCH {",
+		file: tablelogDir + "/commit.go", old: "		case unsure != nil:\n", new: "		case unsure != nil && !SWITCH:\n",
 	},
 	{
 		name: "all commits have one write-id",
@@ -68,8 +68,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "a state is published before it is committed",
-		file: tablelogDir + "/commit.go", old: "	if err := l.store.Commit(ctx, l.partition, ops);",
-		new: "	if SWITCH {\n\t\tl.publish(next, events)\n\t}\n	if err := l.store.Commit(ctx, l.partition, ops);",
+		file: tablelogDir + "/commit.go", old: "	if err := l.send(ctx, ops, s.Rev+1, id);",
+		new: "	if SWITCH {\n\t\tl.publish(next, events)\n\t}\n	if err := l.send(ctx, ops, s.Rev+1, id);",
 	},
 	{
 		name: "a sole writer never doubts its state", sole: true,
