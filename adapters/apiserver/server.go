@@ -235,7 +235,6 @@ func (b *builder) configure() (err error) {
 	c.BuildHandlerChainFunc = b.buildChain
 	c.LongRunningFunc = serverfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
-	setOpenAPIConfig(c)
 	capabilities.Setup(allowPrivileged, 0)
 	b.config = c
 
@@ -319,6 +318,7 @@ func (b *builder) admit() error {
 }
 
 func (b *builder) build() (err error) {
+	setOpenAPIConfig(b.config) // no earlier: the first server waits for it
 	// The factory is not given to the generic server, which would start it.
 	b.completed = b.config.Complete(nil)
 	notFound := notfoundhandler.New(b.config.Serializer, filters.NoMuxAndDiscoveryIncompleteKey)

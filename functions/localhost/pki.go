@@ -1,6 +1,7 @@
 package localhost
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -65,10 +66,23 @@ func sealKey(dir string, first bool) ([]byte, error) {
 // WriteSecret writes a file that its owner alone may read, and that is whole or not there, and on disk when it
 // is. Only a regular file is replaced; where a symbolic link leads to one, that is.
 func WriteSecret(path string, content []byte) error {
+	if isSecret(path, content) {
+		return nil
+	}
 	return StreamSecret(path, func(w io.Writer) error {
 		_, err := w.Write(content)
 		return err
 	})
+}
+
+// isSecret reports whether there is a file with this content, for its owner alone.
+func isSecret(path string, content []byte) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode() != 0o600 {
+		return false
+	}
+	there, err := os.ReadFile(path) //nolint:gosec // it is written otherwise
+	return err == nil && bytes.Equal(there, content)
 }
 
 // StreamSecret is WriteSecret for what is not in memory: write writes it.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/functions/localhost"
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/ahead"
 )
 
 const (
@@ -118,7 +119,7 @@ func (m *manager) call(ctx context.Context, method, path string, in, out any) er
 	}
 	file := m.kubeconfig
 	if file == "" {
-		file = filepath.Join(defaultData(), "kubeconfig")
+		file = filepath.Join(ahead.DefaultData(), "kubeconfig")
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {

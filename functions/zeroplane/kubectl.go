@@ -12,6 +12,8 @@ import (
 	"k8s.io/component-base/logs"
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
+
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/ahead"
 )
 
 // kubectlCommand is for the help only: kubectl takes its arguments as they are.
@@ -42,7 +44,7 @@ func kubectlWords(args []string) (words []string, ok bool) {
 
 // runKubectl runs kubectl with these words after its name.
 func runKubectl(words []string) int {
-	if own := filepath.Join(defaultData(), "kubeconfig"); os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
+	if own := filepath.Join(ahead.DefaultData(), "kubeconfig"); os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
 		if _, err := os.Stat(own); err == nil {
 			_ = os.Setenv(clientcmd.RecommendedConfigPathEnvVar, own)
 		}

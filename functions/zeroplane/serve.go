@@ -16,25 +16,11 @@ import (
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 )
 
-// dataEnv names the environment variable with the data directory.
-const dataEnv = "ZEROPLANE_DATA"
-
 // defaultMaxAwake clusters rest in memory, at some 30 MB each.
 const defaultMaxAwake = 8
 
 // defaultCache is enough for some hundred thousand small objects.
 const defaultCache = "1Gi"
-
-func defaultData() string {
-	if dir := os.Getenv(dataEnv); dir != "" {
-		return dir
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ".zeroplane"
-	}
-	return filepath.Join(home, ".zeroplane")
-}
 
 func serveCommand() *cobra.Command {
 	var o localhost.Options

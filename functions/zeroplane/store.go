@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,12 +14,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/functions/localhost"
-)
-
-// The stores that there are.
-const (
-	embeddedStore = "embedded"
-	azureStore    = "azure"
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/ahead"
 )
 
 // storeOptions say which store is meant.
@@ -42,29 +36,29 @@ identity of Microsoft Entra (environment, workload identity, managed identity, A
 
 // flags adds the flags to a command.
 func (o *storeOptions) flags(cmd *cobra.Command, f *pflag.FlagSet) {
-	f.StringVar(&o.kind, "store", embeddedStore, "where everything is kept: "+embeddedStore+" or "+azureStore)
-	f.StringVar(&o.data, "data", defaultData(), "data directory (also $"+dataEnv+")")
+	f.StringVar(&o.kind, "store", ahead.EmbeddedStore, "where everything is kept: "+ahead.EmbeddedStore+" or "+ahead.AzureStore)
+	f.StringVar(&o.data, "data", ahead.DefaultData(), "data directory (also $"+ahead.DataEnv+")")
 	f.StringVar(&o.endpoint, "azure-endpoint", "", "URL of the table service, where it does not follow from the account")
 	f.StringVar(&o.table, "azure-table", azure.DefaultTable, "name of the table, made if missing")
-	complete(cmd, "store", embeddedStore, azureStore)
+	complete(cmd, "store", ahead.EmbeddedStore, ahead.AzureStore)
 }
 
 // valid refuses what names no store.
 func (o *storeOptions) valid() error {
 	switch {
-	case o.kind != embeddedStore && o.kind != azureStore:
-		return fmt.Errorf("--store must be %s or %s, not %q", embeddedStore, azureStore, o.kind)
+	case o.kind != ahead.EmbeddedStore && o.kind != ahead.AzureStore:
+		return fmt.Errorf("--store must be %s or %s, not %q", ahead.EmbeddedStore, ahead.AzureStore, o.kind)
 	case o.data == "":
 		return errors.New("--data must not be empty")
-	case o.kind == embeddedStore && o.endpoint != "":
-		return fmt.Errorf("--azure-endpoint needs --store %s", azureStore)
+	case o.kind == ahead.EmbeddedStore && o.endpoint != "":
+		return fmt.Errorf("--azure-endpoint needs --store %s", ahead.AzureStore)
 	}
 	return nil
 }
 
 // open opens the store. It fails with pebble.ErrLocked, or with table.ErrCorrupt.
 func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
-	if o.kind == embeddedStore {
+	if o.kind == ahead.EmbeddedStore {
 		return o.openEmbedded()
 	}
 	options := azure.OptionsFromEnv()
@@ -80,11 +74,11 @@ func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
 }
 
 func (o *storeOptions) openEmbedded() (localhost.Store, error) {
-	dir := filepath.Join(o.data, "store")
+	dir := ahead.StoreDir(o.data)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && o.existing {
 		return localhost.Store{}, fmt.Errorf("there is no store in %s. Name the data directory of a server with --data", o.data)
 	}
-	db, err := pebble.Open(dir)
+	db, err := ahead.Open(dir)
 	switch {
 	case errors.Is(err, pebble.ErrLocked):
 		return localhost.Store{}, fmt.Errorf("%w\nAnother zeroplane works on %s. Stop it, or choose another directory with --data", err, o.data)

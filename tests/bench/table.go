@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/tests/azurite"
 	"github.com/zeroplane/zeroplane/tests/azurite/limits"
 	"github.com/zeroplane/zeroplane/tests/upstream/target"
@@ -28,6 +29,8 @@ const (
 	tableClients, tableSamples = 64, 30
 	// tableRest is how long nothing happens before calls are counted.
 	tableRest = 2 * time.Second
+	// ownRounds of writes are counted, with a watch and without.
+	ownRounds = 5
 )
 
 // tables are two instances on one table in Azurite, behind what counts their requests.
@@ -107,24 +110,26 @@ func (t *tables) stop() error {
 	return errors.Join(errs...)
 }
 
-// count returns the queries and transactions that were made while call ran.
-func (t *tables) count(call func() error) (queries, transactions float64, err error) {
-	before := t.counter.Counts()
+// count returns the queries of the whole table and the transactions of one log that were made while call ran.
+// What functions write meanwhile, cursors and marks, is in partitions of its own.
+func (t *tables) count(group string, call func() error) (queries, transactions float64, err error) {
+	log := kubestorage.Partition("", group)
+	before, written := t.counter.Counts(), t.counter.TransactionsOn(log)
 	err = call()
 	after := t.counter.Counts()
-	transactions = float64(after.Transactions - before.Transactions)
-	return float64(after.Requests-before.Requests) - transactions, transactions, err
+	transactions = float64(t.counter.TransactionsOn(log) - written)
+	return float64((after.Requests - after.Transactions) - (before.Requests - before.Transactions)), transactions, err
 }
 
 // least is the least that a call was seen to ask for, once the instance was warm.
-func (t *tables) least(ctx context.Context, call func(i int) error) (queries, transactions float64, err error) {
+func (t *tables) least(ctx context.Context, group string, call func(i int) error) (queries, transactions float64, err error) {
 	for i := range tableSamples {
 		if i%10 == 0 {
 			if err := letPass(ctx, tableRest); err != nil {
 				return 0, 0, err
 			}
 		}
-		q, x, err := t.count(func() error { return call(i) })
+		q, x, err := t.count(group, func() error { return call(i) })
 		if err != nil {
 			return 0, 0, err
 		}
@@ -140,7 +145,11 @@ func (t *tables) calls(ctx context.Context, _ sizes) (values []value, err error)
 	pod := func(i int) *corev1.Pod {
 		return &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("table-", i)},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "nginx"}}},
+			Spec: corev1.PodSpec{
+				Containers: []corev1.Container{{Name: "c", Image: "nginx"}},
+				// No function writes to it.
+				SchedulingGates: []corev1.PodSchedulingGate{{Name: "example.com/bench"}},
+			},
 		}
 	}
 	for _, c := range []struct {
@@ -158,7 +167,7 @@ func (t *tables) calls(ctx context.Context, _ sizes) (values []value, err error)
 		}},
 		{"pod list", 2, 0, func(int) error { _, err := core.Pods(namespace).List(ctx, metav1.ListOptions{}); return err }},
 	} {
-		queries, transactions, err := t.least(ctx, c.call)
+		queries, transactions, err := t.least(ctx, kubestorage.PodsGroup, c.call)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -191,7 +200,7 @@ func (t *tables) writes(ctx context.Context, s sizes) (values []value, err error
 		if err := letPass(ctx, tableRest); err != nil {
 			return nil, err
 		}
-		_, transactions, err := t.count(func() error { _, err := rate(t.clients[0], objects, w.call); return err })
+		_, transactions, err := t.count(kubestorage.ObjectsGroup, func() error { _, err := rate(t.clients[0], objects, w.call); return err })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -203,23 +212,34 @@ func (t *tables) writes(ctx context.Context, s sizes) (values []value, err error
 	return values, nil
 }
 
-// ownWatch counts what a watch costs while its own instance makes the writes, beside what the writes cost.
+// ownWatch counts what a watch costs while its own instance makes the writes, beside what the writes cost. The
+// least of some rounds counts, with and without it: functions that wake up only ever add.
 func (t *tables) ownWatch(ctx context.Context, _ sizes) ([]value, error) {
 	client := t.clients[0][0]
-	writes := func(round string) func() error {
-		return func() error {
-			for i := range tableSamples {
-				if _, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, configMap("own-"+round, i), metav1.CreateOptions{}); err != nil {
-					return err
-				}
+	round := func(name string) (queries float64, err error) {
+		for n := range ownRounds {
+			if err := letPass(ctx, tableRest); err != nil {
+				return 0, err
 			}
-			return nil
+			q, _, err := t.count(kubestorage.ObjectsGroup, func() error {
+				for i := range tableSamples {
+					cm := configMap(fmt.Sprint(name, "-", n), i)
+					if _, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, cm, metav1.CreateOptions{}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return 0, err
+			}
+			if n == 0 || q < queries {
+				queries = q
+			}
 		}
+		return queries, nil
 	}
-	if err := writes("warm")(); err != nil {
-		return nil, err
-	}
-	without, _, err := t.count(writes("without"))
+	without, err := round("without")
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +248,7 @@ func (t *tables) ownWatch(ctx context.Context, _ sizes) ([]value, error) {
 		return nil, err
 	}
 	defer w.Stop()
-	with, _, err := t.count(writes("with"))
+	with, err := round("with")
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +283,10 @@ func (t *tables) otherWatch(ctx context.Context, s sizes) ([]value, error) {
 		}
 	}
 	slices.Sort(delays)
-	queries, _, err := t.count(func() error { return letPass(ctx, s.idle) })
+	if err := letPass(ctx, 2*tableRest); err != nil { // looks grow rare
+		return nil, err
+	}
+	queries, _, err := t.count(kubestorage.ObjectsGroup, func() error { return letPass(ctx, s.idle) })
 	if err != nil {
 		return nil, err
 	}

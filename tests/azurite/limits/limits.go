@@ -68,6 +68,8 @@ type Transport struct {
 	rng     *rand.Rand
 	counts  Counts
 	buckets map[string]*bucket
+	// written are the transactions on each partition.
+	written map[string]int
 }
 
 // New returns a transport over another, nil for http.DefaultTransport.
@@ -78,7 +80,7 @@ func New(next http.RoundTripper, o Options) *Transport {
 	if o.RowsPerSecond == 0 {
 		o.RowsPerSecond = DefaultRowsPerSecond
 	}
-	return &Transport{next: next, options: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), buckets: map[string]*bucket{}} //nolint:gosec // faults
+	return &Transport{next: next, options: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), buckets: map[string]*bucket{}, written: map[string]int{}} //nolint:gosec // faults
 }
 
 // SetFaults replaces the probabilities.
@@ -93,6 +95,19 @@ func (t *Transport) Counts() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.counts
+}
+
+// TransactionsOn returns how many transactions there were so far on partitions whose names end in suffix.
+func (t *Transport) TransactionsOn(suffix string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for partition, written := range t.written {
+		if strings.HasSuffix(partition, suffix) {
+			n += written
+		}
+	}
+	return n
 }
 
 // Proxy returns a server's handler that passes requests on to an endpoint. Connections that break do so for
@@ -234,6 +249,7 @@ func (t *Transport) arrived(r *request, answer []byte) {
 	if len(r.ops) > 0 && r.writes {
 		t.counts.RowsWritten += len(r.ops)
 		t.counts.Transactions++
+		t.written[r.partition]++
 	}
 }
 

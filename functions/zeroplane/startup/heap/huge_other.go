@@ -2,4 +2,7 @@
 
 package heap
 
-func hugePages() (undo func()) { return func() {} }
+func hugePages(meanwhile func()) (undo func()) {
+	meanwhile()
+	return func() {}
+}
