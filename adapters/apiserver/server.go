@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -201,7 +202,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer(), Encryption: o.Encryption}}
 	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
-	for _, step := range []func() error{b.configure, b.authenticate, b.admit, b.build, b.install} {
+	for _, step := range []func() error{b.configure, b.authenticate, b.beginCore, b.admit, b.build, b.install} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("assembling the API server: %w", err)
 		}
@@ -220,6 +221,7 @@ type builder struct {
 	client    *kubernetes.Clientset
 	issuer    serviceaccount.TokenGenerator
 	keys      serviceaccount.PublicKeysGetter
+	core      *madeGroup
 }
 
 func (b *builder) factory() clientinformers.SharedInformerFactory { return b.informers.factory }
@@ -332,17 +334,13 @@ func (b *builder) build() (err error) {
 // install adds the API groups and what kube-apiserver's PrepareRun adds. The core group is there when
 // it returns; the others, which take most of the time, are added meanwhile.
 func (b *builder) install() error {
-	core, err := b.coreGroup()
-	if err != nil {
-		return err
-	}
 	server := &controlplaneapiserver.Server{
 		GenericAPIServer:        b.generic,
 		APIResourceConfigSource: b.storage.APIResourceConfigSource,
 		RESTOptionsGetter:       b.config.RESTOptionsGetter,
 		VersionedInformers:      b.factory(),
 	}
-	if err := server.InstallAPIs(core); err != nil {
+	if err := server.InstallAPIs(b.core); err != nil {
 		return err
 	}
 	setPriorities(b.generic)
@@ -394,6 +392,36 @@ func withoutHooks(providers []controlplaneapiserver.RESTStorageProvider) []contr
 		out[i] = hookless{p}
 	}
 	return out
+}
+
+// beginCore has the core group be made while admission is set up.
+func (b *builder) beginCore() error {
+	core, err := b.coreGroup()
+	if err != nil {
+		return err
+	}
+	b.core = &madeGroup{RESTStorageProvider: core, made: make(chan struct{})}
+	go b.core.make(b.storage.APIResourceConfigSource, b.config.RESTOptionsGetter)
+	return nil
+}
+
+// madeGroup is a group whose storage is made before it is asked for.
+type madeGroup struct {
+	controlplaneapiserver.RESTStorageProvider
+	made chan struct{}
+	info genericapiserver.APIGroupInfo
+	err  error
+}
+
+func (g *madeGroup) make(source serverstorage.APIResourceConfigSource, options generic.RESTOptionsGetter) {
+	defer close(g.made)
+	g.info, g.err = g.RESTStorageProvider.NewRESTStorage(source, options)
+}
+
+// NewRESTStorage implements RESTStorageProvider.
+func (g *madeGroup) NewRESTStorage(serverstorage.APIResourceConfigSource, generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
+	<-g.made
+	return g.info, g.err
 }
 
 func (b *builder) coreGroup() (*coreGroup, error) {

@@ -15,8 +15,9 @@ var (
 	// profileRate is how much is allocated between two samples of the heap profile, in bytes.
 	profileRate = runtime.MemProfileRate
 	// ballast is never touched, so it takes addresses and no memory. The collector counts it: it runs half as
-	// often while the heap is as small as that of one cluster, and hardly less often when it is large.
-	ballast    []byte
+	// often while the heap is as small as that of one cluster, and hardly less often when it is large. It is
+	// allocated before prepare gives its block back, since addresses that were used are cleared first.
+	ballast    = make([]byte, ballastSize)
 	smallPages = prepare()
 )
 
@@ -26,7 +27,7 @@ func prepare() (undo func()) {
 	}
 	// Samples of what starting allocates cost a tenth of its page faults.
 	runtime.MemProfileRate = 0
-	return hugePages(func() { ballast = make([]byte, ballastSize) })
+	return hugePages()
 }
 
 // Profile has what is allocated from now on be seen in the heap profile.

@@ -18,19 +18,14 @@ const (
 //
 // A block is allocated, its addresses are marked, and it is freed: the collector hands out the same
 // addresses next. A kernel without huge pages refuses, and nothing is lost.
-//
-// What else is large is allocated meanwhile: after the block, which makes the collector run once for both, and
-// before its addresses are free, which are cleared before they are used again.
-func hugePages(meanwhile func()) (undo func()) {
-	block := make([]byte, size)                                 // not touched, it takes addresses, not memory
-	address := uintptr(unsafe.Pointer(unsafe.SliceData(block))) //nolint:gosec // for the kernel: nothing is read or written through it
+func hugePages() (undo func()) {
+	// Not touched, it takes addresses, not memory.
+	address := uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, size)))) //nolint:gosec // for the kernel: nothing is read or written through it
 	start := (address + hugePage - 1) &^ (hugePage - 1)
 	advise := func(advice uintptr) {
 		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, start, size-hugePage, advice)
 	}
 	advise(syscall.MADV_HUGEPAGE)
-	meanwhile()
-	runtime.KeepAlive(block)
 	go runtime.GC() // there is little to collect yet, and meanwhile packages are initialised
 	return func() { advise(syscall.MADV_NOHUGEPAGE) }
 }
