@@ -12,6 +12,7 @@ import (
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
@@ -55,13 +56,16 @@ func insideOr(inside, outside http.Handler) http.Handler {
 	})
 }
 
+// requestOrigin is what the store is told that requests' calls are made for.
+const requestOrigin = "request"
+
 // withRevalidation makes current what a request's authentication, authorisation and admission will
 // read, with one look at the tail of one log.
 func (s *Server) withRevalidation(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		// The writes of one plan are one request: they come from inside, where it was marked.
 		if ctx := req.Context(); ctx.Value(identityKey{}) == nil || !tablelog.Begun(ctx) {
-			req = req.WithContext(tablelog.Begin(ctx))
+			req = req.WithContext(table.WithOrigin(tablelog.Begin(ctx), requestOrigin))
 		}
 		if err := s.revalidate(req.Context()); err != nil {
 			responsewriters.InternalError(w, req, err)

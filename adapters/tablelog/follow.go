@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 // A log that is watched, and that others may write to, is looked at so often: soon again while changes of
@@ -55,7 +57,7 @@ func (l *Log) stillFollowing() bool {
 
 // look makes the state current and reports whether others had written.
 func (l *Log) look() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(table.WithOrigin(context.Background(), "watch"), commitTimeout)
 	defer cancel()
 	before := l.state.Load()
 	after, err := l.Current(ctx)

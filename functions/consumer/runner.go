@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -101,7 +102,7 @@ func (r *runner) failed(err error) {
 
 // batch handles what there is. It reports whether there may be more.
 func (r *runner) batch(ctx context.Context) (bool, error) {
-	ctx = tablelog.Begin(ctx)
+	ctx = table.WithOrigin(tablelog.Begin(ctx), "function/"+r.fn.Name)
 	cursor, err := r.at(ctx)
 	if err != nil {
 		return false, err

@@ -24,13 +24,10 @@ import (
 )
 
 const (
-	// tableClients write at once, tableSamples calls are counted of each kind, the least of which counts: functions
-	// that wake up meanwhile only ever add to it.
-	tableClients, tableSamples = 64, 30
+	// tableClients write at once. Of each kind tableWarm calls warm the instance, and tableSamples are counted.
+	tableClients, tableWarm, tableSamples = 64, 3, 30
 	// tableRest is how long nothing happens before calls are counted.
 	tableRest = 2 * time.Second
-	// ownRounds of writes are counted, with a watch and without.
-	ownRounds = 5
 )
 
 // tables are two instances on one table in Azurite, behind what counts their requests.
@@ -110,31 +107,34 @@ func (t *tables) stop() error {
 	return errors.Join(errs...)
 }
 
-// count returns the queries of the whole table and the transactions of one log that were made while call ran.
-// What functions write meanwhile, cursors and marks, is in partitions of its own.
-func (t *tables) count(group string, call func() error) (queries, transactions float64, err error) {
+// count returns the queries for an origin, all if it is empty, and the transactions of one log that were made while
+// call ran. What functions write meanwhile, cursors and marks, is in partitions of its own.
+func (t *tables) count(origin, group string, call func() error) (queries, transactions float64, err error) {
 	log := kubestorage.Partition("", group)
-	before, written := t.counter.Counts(), t.counter.TransactionsOn(log)
+	counts := func() (q, x int) {
+		c := t.counter.Counts()
+		q = c.Requests - c.Transactions
+		if origin != "" {
+			q = t.counter.QueriesOf(origin)
+		}
+		return q, t.counter.TransactionsOn(log)
+	}
+	queriesBefore, transactionsBefore := counts()
 	err = call()
-	after := t.counter.Counts()
-	transactions = float64(t.counter.TransactionsOn(log) - written)
-	return float64((after.Requests - after.Transactions) - (before.Requests - before.Transactions)), transactions, err
+	queriesAfter, transactionsAfter := counts()
+	return float64(queriesAfter - queriesBefore), float64(transactionsAfter - transactionsBefore), err
 }
 
-// least is the least that a call was seen to ask for, once the instance was warm.
-func (t *tables) least(ctx context.Context, group string, call func(i int) error) (queries, transactions float64, err error) {
-	for i := range tableSamples {
-		if i%10 == 0 {
-			if err := letPass(ctx, tableRest); err != nil {
-				return 0, 0, err
-			}
-		}
-		q, x, err := t.count(group, func() error { return call(i) })
+// most is the most that a call was seen to ask for, once the instance was warm. What functions ask meanwhile is told
+// apart by its origin.
+func (t *tables) most(group string, call func(i int) error) (queries, transactions float64, err error) {
+	for i := range tableWarm + tableSamples {
+		q, x, err := t.count("request", group, func() error { return call(i) })
 		if err != nil {
 			return 0, 0, err
 		}
-		if i == 0 || q+x < queries+transactions {
-			queries, transactions = q, x
+		if i >= tableWarm {
+			queries, transactions = max(queries, q), max(transactions, x)
 		}
 	}
 	return queries, transactions, nil
@@ -167,7 +167,7 @@ func (t *tables) calls(ctx context.Context, _ sizes) (values []value, err error)
 		}},
 		{"pod list", 2, 0, func(int) error { _, err := core.Pods(namespace).List(ctx, metav1.ListOptions{}); return err }},
 	} {
-		queries, transactions, err := t.least(ctx, kubestorage.PodsGroup, c.call)
+		queries, transactions, err := t.most(kubestorage.PodsGroup, c.call)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -200,7 +200,7 @@ func (t *tables) writes(ctx context.Context, s sizes) (values []value, err error
 		if err := letPass(ctx, tableRest); err != nil {
 			return nil, err
 		}
-		_, transactions, err := t.count(kubestorage.ObjectsGroup, func() error { _, err := rate(t.clients[0], objects, w.call); return err })
+		_, transactions, err := t.count("", kubestorage.ObjectsGroup, func() error { _, err := rate(t.clients[0], objects, w.call); return err })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -212,49 +212,25 @@ func (t *tables) writes(ctx context.Context, s sizes) (values []value, err error
 	return values, nil
 }
 
-// ownWatch counts what a watch costs while its own instance makes the writes, beside what the writes cost. The
-// least of some rounds counts, with and without it: functions that wake up only ever add.
+// ownWatch counts what a watch asks for while its own instance makes the writes.
 func (t *tables) ownWatch(ctx context.Context, _ sizes) ([]value, error) {
 	client := t.clients[0][0]
-	round := func(name string) (queries float64, err error) {
-		for n := range ownRounds {
-			if err := letPass(ctx, tableRest); err != nil {
-				return 0, err
-			}
-			q, _, err := t.count(kubestorage.ObjectsGroup, func() error {
-				for i := range tableSamples {
-					cm := configMap(fmt.Sprint(name, "-", n), i)
-					if _, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, cm, metav1.CreateOptions{}); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				return 0, err
-			}
-			if n == 0 || q < queries {
-				queries = q
-			}
-		}
-		return queries, nil
-	}
-	without, err := round("without")
-	if err != nil {
-		return nil, err
-	}
 	w, err := client.CoreV1().ConfigMaps(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
 	defer w.Stop()
-	with, err := round("with")
-	if err != nil {
-		return nil, err
-	}
+	queries, _, err := t.count("watch", kubestorage.ObjectsGroup, func() error {
+		for i := range tableSamples {
+			if _, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, configMap("own", i), metav1.CreateOptions{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return []value{{
-		name: fmt.Sprintf("table, watch during %d writes of its own instance", tableSamples), unit: "queries", amount: max(with-without, 0), ask: ask{amount: 1},
-	}}, nil
+		name: fmt.Sprintf("table, watch during %d writes of its own instance", tableSamples), unit: "queries", amount: queries, ask: ask{amount: 1},
+	}}, err
 }
 
 // otherWatch measures how soon a watch of one instance hears of what another writes, and what it asks meanwhile
@@ -286,7 +262,7 @@ func (t *tables) otherWatch(ctx context.Context, s sizes) ([]value, error) {
 	if err := letPass(ctx, 2*tableRest); err != nil { // looks grow rare
 		return nil, err
 	}
-	queries, _, err := t.count(kubestorage.ObjectsGroup, func() error { return letPass(ctx, s.idle) })
+	queries, _, err := t.count("", kubestorage.ObjectsGroup, func() error { return letPass(ctx, s.idle) })
 	if err != nil {
 		return nil, err
 	}

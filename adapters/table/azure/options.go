@@ -3,6 +3,8 @@ package azure
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -12,6 +14,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 // DefaultTable is the name of the table when none is given.
@@ -141,11 +145,25 @@ func or(s, instead string) string {
 	return s
 }
 
+// origin names, in the header that the account's logs keep, what a call is made for.
+type origin struct{}
+
+// clientRequestID is the header: at most 1 KiB of the client's choice.
+const clientRequestID = "x-ms-client-request-id"
+
+// Do implements policy.Policy.
+func (origin) Do(req *policy.Request) (*http.Response, error) {
+	if o := table.Origin(req.Raw().Context()); o != "" {
+		req.Raw().Header.Set(clientRequestID, fmt.Sprintf("%s/%016x", o, rand.Uint64())) //nolint:gosec // a name, no secret
+	}
+	return req.Next()
+}
+
 // connect returns the SDK's client of the service. The options are complete.
 func (o Options) connect(first policy.Policy) (*aztables.ServiceClient, error) {
 	c := &aztables.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Transport:       o.Transport,
-		PerCallPolicies: []policy.Policy{first},
+		PerCallPolicies: []policy.Policy{first, origin{}},
 		// Package azure decides what may be sent again.
 		Retry: policy.RetryOptions{MaxRetries: -1},
 	}}

@@ -69,8 +69,8 @@ type Transport struct {
 	rng     *rand.Rand
 	counts  Counts
 	buckets map[string]*bucket
-	// written are the transactions on each partition.
-	written map[string]int
+	// written are the transactions on each partition, asked the queries of each origin.
+	written, asked map[string]int
 }
 
 // New returns a transport over another, nil for http.DefaultTransport.
@@ -81,7 +81,7 @@ func New(next http.RoundTripper, o Options) *Transport {
 	if o.RowsPerSecond == 0 {
 		o.RowsPerSecond = DefaultRowsPerSecond
 	}
-	return &Transport{next: next, options: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), buckets: map[string]*bucket{}, written: map[string]int{}} //nolint:gosec // faults
+	return &Transport{next: next, options: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), buckets: map[string]*bucket{}, written: map[string]int{}, asked: map[string]int{}} //nolint:gosec // faults
 }
 
 // SetFaults replaces the probabilities.
@@ -106,6 +106,19 @@ func (t *Transport) TransactionsOn(suffix string) int {
 	for partition, written := range t.written {
 		if strings.HasSuffix(partition, suffix) {
 			n += written
+		}
+	}
+	return n
+}
+
+// QueriesOf returns how many queries there were so far for an origin (table.WithOrigin), or a kind of them.
+func (t *Transport) QueriesOf(origin string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for of, asked := range t.asked {
+		if strings.HasPrefix(of+"/", origin+"/") {
+			n += asked
 		}
 	}
 	return n
@@ -240,6 +253,9 @@ func (t *Transport) arrived(r *request, answer []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counts.BytesSent += r.size
+	if !r.writes {
+		t.asked[r.origin]++
+	}
 	if r.query {
 		rows := bytes.Count(answer, []byte(`"RowKey":`))
 		t.counts.RowsRead += rows

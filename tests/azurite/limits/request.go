@@ -10,6 +10,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,6 +36,7 @@ type request struct {
 	batch     bool
 	query     bool
 	writes    bool
+	origin    string // what it is made for, the last part left out: x-ms-client-request-id, as adapters/table/azure sets it
 	partition string // of the first operation, or of the query
 	top       int
 	ops       []operation
@@ -62,12 +64,12 @@ var (
 
 // parse reads a request and looks for what the service would refuse.
 func parse(req *http.Request, body []byte) *request {
-	r := &request{req: req, size: len(body)}
-	switch path := req.URL.Path; {
-	case strings.HasSuffix(path, "/$batch"):
+	r := &request{req: req, size: len(body), origin: path.Dir(req.Header.Get("X-Ms-Client-Request-Id"))}
+	switch p := req.URL.Path; {
+	case strings.HasSuffix(p, "/$batch"):
 		r.batch, r.writes = true, true
 		r.refusal = r.parseBatch(body)
-	case strings.HasSuffix(path, "()"):
+	case strings.HasSuffix(p, "()"):
 		r.query = true
 		q := req.URL.Query()
 		r.top = 1000
@@ -77,7 +79,7 @@ func parse(req *http.Request, body []byte) *request {
 		if m := partitionFilter.FindStringSubmatch(q.Get("$filter")); m != nil {
 			r.partition = m[1]
 		}
-	case strings.HasSuffix(path, "/Tables"), strings.Contains(path, "/Tables("):
+	case strings.HasSuffix(p, "/Tables"), strings.Contains(p, "/Tables("):
 	default:
 		op, err := readOperation(req.Method, req.URL, body)
 		if err != nil {
