@@ -129,6 +129,9 @@ func ParseDue(e cloudevents.Event) (Due, error) {
 	return Due{Cluster: cluster, Function: e.Subject(), Time: e.Time()}, nil
 }
 
+// ClusterOf returns the cluster that an event is of. It fails with ErrMalformed.
+func ClusterOf(e cloudevents.Event) (string, error) { return clusterOf(e) }
+
 func clusterOf(e cloudevents.Event) (string, error) {
 	const prefix = "/clusters/"
 	if s := e.Source(); len(s) > len(prefix) && s[:len(prefix)] == prefix {

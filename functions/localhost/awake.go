@@ -2,6 +2,7 @@ package localhost
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -45,6 +46,8 @@ type awake struct {
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
+	// rested is closed, and made anew, whenever the functions have caught up.
+	rested chan struct{}
 }
 
 // wake assembles a cluster.
@@ -57,7 +60,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name, instance: h.instance}, used: time.Now(), verified: time.Now()}
+	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name, instance: h.instance}, used: time.Now(), verified: time.Now(), rested: make(chan struct{})}
 	a.left = sync.NewCond(&a.mu)
 	var endRequests, endWatches func()
 	a.requests, endRequests = context.WithCancel(context.Background())
@@ -89,11 +92,12 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
 		Functions: []consumer.Function{
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
-			lifecycle.Function(string(h.pki.caPEM)), disruption.Function(), quota.Function(), upkeep.Function(),
+			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
 	a.unhear = bell.Subscribe(a.functions.Ring)
+	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
 	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
@@ -122,10 +126,39 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}
 	if ok {
+		if !next.IsZero() {
+			h.ring(a.info.Name, next)
+		}
+		a.rest()
 		h.memory.settled()
 		go h.clusters.sleepExcess()
 	}
 	return ok
+}
+
+// rest tells those who wait that the functions have caught up.
+func (a *awake) rest() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.rested)
+	a.rested = make(chan struct{})
+}
+
+// settle waits until the functions have caught up and nothing is left.
+func (a *awake) settle(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		rested := a.rested
+		a.mu.Unlock()
+		if !a.functions.Busy() && !a.dirty.marked() {
+			return nil
+		}
+		select {
+		case <-rested:
+		case <-ctx.Done():
+			return fmt.Errorf("cluster %q has not settled: %w", a.info.Name, ctx.Err())
+		}
+	}
 }
 
 // enter and leave count the requests under way: a cluster that has some is not put to sleep.

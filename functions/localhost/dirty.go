@@ -22,6 +22,8 @@ const (
 type dirtyRow struct {
 	// Wake is when something is due, zero for at once.
 	Wake time.Time `json:"wake"`
+	// Written is when the instance wrote the row, by its own clock.
+	Written time.Time `json:"written"`
 }
 
 // dirty keeps one cluster's row. The row is there before the first write after a quiet period, and
@@ -43,6 +45,8 @@ type dirty struct {
 	// timer runs only while the cluster is dirty; tick is what it does.
 	timer *time.Timer
 	tick  func()
+	// marks, if set, is called when the row was written because there is work.
+	marks func()
 }
 
 // timerInterval is how long a cluster may stay dirty before the timer looks for cursors that were
@@ -126,6 +130,9 @@ func (d *dirty) mark(ctx context.Context) error {
 	if err := d.put(ctx, dirtyRow{}); err != nil {
 		return err
 	}
+	if d.marks != nil {
+		d.marks()
+	}
 	d.arm()
 	return nil
 }
@@ -138,12 +145,13 @@ func (d *dirty) takeOver(ctx context.Context) error {
 }
 
 func (d *dirty) put(ctx context.Context, row dirtyRow) error {
+	written := time.Now()
+	row.Written = written.UTC()
 	value, err := json.Marshal(row)
 	if err != nil {
 		return fmt.Errorf("encoding a dirty row: %w", err)
 	}
 	d.known = false
-	written := time.Now()
 	op := table.Op{Kind: table.Put, Key: d.key(), Value: value}
 	for attempt := 1; ; attempt++ {
 		// Twice the same is the same: where the outcome is unknown it is sent again.
@@ -213,9 +221,9 @@ func removeDirty(ctx context.Context, store table.Store, name string) error {
 // dirtyMark is a row that was read.
 type dirtyMark struct {
 	cluster, instance string
-	// wake is when the work is due, zero for at once.
-	wake      time.Time
-	key, etag string
+	// wake is when the work is due, zero for at once; written is when the row was.
+	wake, written time.Time
+	key, etag     string
 }
 
 // dirtyMarks returns the rows of all clusters with work left.
@@ -228,7 +236,7 @@ func dirtyMarks(ctx context.Context, store table.Store) ([]dirtyMark, error) {
 			broken = fmt.Errorf("%w: row %q: %w", table.ErrCorrupt, row.Key, broken)
 			return false
 		}
-		m := dirtyMark{wake: r.Wake, key: row.Key, etag: row.ETag}
+		m := dirtyMark{wake: r.Wake, written: r.Written, key: row.Key, etag: row.ETag}
 		m.cluster, m.instance, _ = strings.Cut(row.Key[len(dirtyClass):], ".")
 		out = append(out, m)
 		return true

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
 	"k8s.io/apiserver/pkg/storage/value"
 	"k8s.io/client-go/tools/clientcmd"
@@ -34,6 +35,7 @@ const (
 	// maxStreams of one HTTP/2 connection, as kube-apiserver's.
 	maxStreams   = 250
 	clustersPath = "/clusters/"
+	httpsPort    = 443
 )
 
 // Options of the host.
@@ -55,6 +57,26 @@ type Options struct {
 	EncryptionConfig string
 	// Store of everything. Without one, an embedded store in the data directory is opened.
 	Store Store
+	// Front is set for a host that others listen for (OpenBehind): Listen, Data, Kubeconfig and SimulateNodes mean
+	// nothing then.
+	Front Front
+	// Bells, if set, carry events to whoever runs when this process may not any more.
+	Bells Bells
+}
+
+// Front is what clients reach a host through.
+type Front struct {
+	// Address at which clients reach it by HTTPS, HOST or HOST:PORT.
+	Address string
+	// RootCA that signed its certificate, in PEM; empty for one that every machine trusts.
+	RootCA []byte
+	// LongestAnswer is how long an answer may take; watches end before. 0 for no bound.
+	LongestAnswer time.Duration
+}
+
+// Bells carry an event out of the process, not to be heard before a time. What they lose, the timer finds.
+type Bells interface {
+	Send(ctx context.Context, e cloudevents.Event, at time.Time) error
 }
 
 // Store is an open store.
@@ -77,6 +99,8 @@ type Host struct {
 	// instance tells this process from others on a shared store, empty if there are none.
 	instance string
 	pki      *pki
+	// rootCA signed the certificate that clients see, in PEM.
+	rootCA   []byte
 	maker    cluster.Maker
 	clusters *clusters
 	listener net.Listener
@@ -99,11 +123,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		}
 		o.Store = Store{Store: db, Close: db.Close}
 	}
-	h := &Host{opts: o, store: o.Store.Store, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes)}
-	h.watches, h.endWatches = context.WithCancel(context.Background())
-	if o.Store.Shared {
-		h.instance = strconv.FormatUint(uint64(rand.Uint32()), 16) //nolint:gosec // a name, no secret
-	}
+	h := newHost(o)
 	if err := h.open(ctx); err != nil {
 		h.endWatches()
 		return nil, errors.Join(err, h.close())
@@ -111,8 +131,76 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
-func (h *Host) open(ctx context.Context) (err error) {
+// OpenBehind makes the default cluster if there is none, for a host whose requests Handler is given. It closes the
+// store if it fails.
+func OpenBehind(ctx context.Context, o Options) (*Host, error) {
+	h := newHost(o)
+	if err := h.openBehind(ctx); err != nil {
+		h.endWatches()
+		return nil, errors.Join(err, h.close())
+	}
+	openCaches.add(h.cache)
+	return h, nil
+}
+
+func (h *Host) openBehind(ctx context.Context) (err error) {
+	h.address, h.rootCA = h.opts.Front.Address, h.opts.Front.RootCA
+	host, number := h.address, httpsPort
+	if name, port, err := net.SplitHostPort(h.address); err == nil {
+		host = name
+		if number, err = strconv.Atoi(port); err != nil {
+			return fmt.Errorf("the port of %q: %w", h.address, err)
+		}
+	}
+	key, err := sealKeyFromEnv()
+	if err != nil {
+		return err
+	}
+	seal, err := cluster.NewSeal(key)
+	if err != nil {
+		return err
+	}
+	if h.encryption, err = loadEncryption(h.watches, h.opts.EncryptionConfig); err != nil {
+		return err
+	}
+	h.assemble(seal, host, number)
+	_, err = h.ensureDefault(ctx)
+	return err
+}
+
+// Handler answers requests of clients.
+func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.route) }
+
+// Close ends a host that was opened behind a front.
+func (h *Host) Close() error {
+	h.endWatches()
+	h.clusters.close()
+	openCaches.remove(h.cache)
+	h.memory.stop()
+	return h.close()
+}
+
+func newHost(o Options) *Host {
+	h := &Host{opts: o, store: o.Store.Store, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes)}
 	h.maker.Registry.Store = h.store
+	h.watches, h.endWatches = context.WithCancel(context.Background())
+	if o.Store.Shared {
+		h.instance = strconv.FormatUint(uint64(rand.Uint32()), 16) //nolint:gosec // a name, no secret
+	}
+	return h
+}
+
+// assemble makes what serves clusters, at the address at which pods reach it.
+func (h *Host) assemble(seal cluster.Seal, host string, port int) {
+	h.maker = cluster.Maker{
+		Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: port, RootCA: h.rootCA, Shared: h.opts.Store.Shared,
+		Encryption: h.encryption,
+	}
+	h.clusters = newClusters(h, h.opts.MaxAwake)
+	h.memory.trim, h.memory.used = h.clusters.trim, h.clusters.used
+}
+
+func (h *Host) open(ctx context.Context) (err error) {
 	if h.listener, err = net.Listen("tcp", h.opts.Listen); err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -139,16 +227,12 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if h.pki, err = h.loadPKI(ctx, seal, host); err != nil {
 		return err
 	}
+	h.rootCA = h.pki.caPEM
 	number, err := strconv.Atoi(port)
 	if err != nil {
 		return err
 	}
-	h.maker = cluster.Maker{
-		Registry: cluster.Registry{Store: h.store}, Seal: seal, Host: host, Port: number, RootCA: h.pki.caPEM, Shared: h.opts.Store.Shared,
-		Encryption: h.encryption,
-	}
-	h.clusters = newClusters(h, h.opts.MaxAwake)
-	h.memory.trim, h.memory.used = h.clusters.trim, h.clusters.used
+	h.assemble(seal, host, number)
 	before := time.Now() // what nobody else can be at is swept at once
 	if h.opts.Store.Shared {
 		before = before.Add(-sweepAfter)
@@ -156,7 +240,11 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := h.maker.Sweep(ctx, before); err != nil {
 		return err
 	}
-	return h.ensureDefault(ctx)
+	config, err := h.ensureDefault(ctx)
+	if err != nil {
+		return err
+	}
+	return WriteSecret(h.opts.Kubeconfig, config)
 }
 
 // loadEncryption reads an EncryptionConfiguration as kube-apiserver does. Plugins for a KMS are asked how they are
@@ -180,8 +268,8 @@ func (h *Host) loadPKI(ctx context.Context, seal cluster.Seal, host string) (*pk
 	return loadPKI(h.opts.Data, []string{host})
 }
 
-// ensureDefault makes the default cluster and writes its kubeconfig.
-func (h *Host) ensureDefault(ctx context.Context) error {
+// ensureDefault makes the default cluster if there is none, and returns its kubeconfig.
+func (h *Host) ensureDefault(ctx context.Context) ([]byte, error) {
 	info, err := h.maker.Registry.Get(ctx, cluster.Default)
 	if errors.Is(err, cluster.ErrNotFound) {
 		info, _, err = h.maker.Create(ctx, cluster.Default, time.Now())
@@ -190,17 +278,13 @@ func (h *Host) ensureDefault(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keys, err := h.maker.Seal.Open(info)
 	if err != nil {
-		return fmt.Errorf("%w: put the file seal.key back, or set %s to the key that the data was made with", err, SealKeyEnv)
+		return nil, fmt.Errorf("%w: put the file seal.key back, or set %s to the key that the data was made with", err, SealKeyEnv)
 	}
-	config, err := h.kubeconfig(info, keys)
-	if err != nil {
-		return err
-	}
-	return WriteSecret(h.opts.Kubeconfig, config)
+	return h.kubeconfig(info, keys)
 }
 
 // kubeconfig returns the admin's kubeconfig of a cluster.
@@ -210,7 +294,7 @@ func (h *Host) kubeconfig(info cluster.Info, keys cluster.Keys) ([]byte, error) 
 		name += "-" + info.Name
 	}
 	c := clientcmdapi.NewConfig()
-	c.Clusters[name] = &clientcmdapi.Cluster{Server: "https://" + h.address + cluster.PathPrefix(info.Name), CertificateAuthorityData: h.pki.caPEM}
+	c.Clusters[name] = &clientcmdapi.Cluster{Server: "https://" + h.address + cluster.PathPrefix(info.Name), CertificateAuthorityData: h.rootCA}
 	c.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: keys.AdminToken}
 	c.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	c.CurrentContext = name
@@ -314,9 +398,28 @@ func (h *Host) route(w http.ResponseWriter, req *http.Request) {
 	life := a.requests
 	if endless(req) {
 		life = a.watches
+		h.bound(req)
 	}
 	defer context.AfterFunc(life, cancel)()
 	a.server.ServeHTTP(w, req.WithContext(ctx))
+}
+
+// endsBefore is how long before the front would cut an answer a watch ends by itself.
+const endsBefore = 15 * time.Second
+
+// bound has a watch end, with a bookmark, before the front would cut it off.
+func (h *Host) bound(req *http.Request) {
+	longest := h.opts.Front.LongestAnswer - endsBefore
+	q := req.URL.Query()
+	if watch, err := strconv.ParseBool(q.Get("watch")); longest <= 0 || err != nil || !watch {
+		return
+	}
+	if asked, err := strconv.Atoi(q.Get("timeoutSeconds")); err == nil && asked > 0 && time.Duration(asked)*time.Second <= longest {
+		return
+	}
+	q.Set("timeoutSeconds", strconv.Itoa(int(longest.Seconds())))
+	req.URL.RawQuery = q.Encode()
+	req.RequestURI = req.URL.RequestURI()
 }
 
 // endless reports whether a request has no end of its own: a watch, or a connection to a container.

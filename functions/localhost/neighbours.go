@@ -14,8 +14,8 @@ import (
 const (
 	// visitInterval is how often an instance looks for what others left, with one query.
 	visitInterval = time.Minute
-	// takeOverAfter a row has not changed, its instance counts as gone. An instance renews its row before
-	// it writes (renewAfter).
+	// takeOverAfter a row was written, its instance counts as gone. An instance renews its row before it writes
+	// (renewAfter), so the clocks of instances may differ by a minute and a half.
 	takeOverAfter = 2 * time.Minute
 	// verifyInterval is how long an instance may serve a cluster that was deleted elsewhere.
 	verifyInterval = 10 * time.Second
@@ -26,15 +26,8 @@ const (
 
 // neighbours are the instances that share the store, as their dirty rows show them.
 type neighbours struct {
-	host *Host
-	// seen are the rows of others and when they were first seen as they are. It belongs to the one who visits.
-	seen  map[string]sighting
+	host  *Host
 	swept time.Time
-}
-
-type sighting struct {
-	etag  string
-	since time.Time
 }
 
 // run visits until the context ends.
@@ -60,23 +53,13 @@ func (n *neighbours) visit(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	seen := map[string]sighting{}
 	for _, m := range marks {
-		if m.instance == n.host.instance {
-			continue
-		}
-		s, before := n.seen[m.key]
-		if !before || s.etag != m.etag {
-			s = sighting{etag: m.etag, since: now}
-		}
-		seen[m.key] = s
-		if now.Sub(s.since) >= takeOverAfter && now.Sub(m.wake) >= takeOverAfter {
+		if m.instance != n.host.instance && m.left(now) && now.Sub(m.wake) >= takeOverAfter {
 			if err := n.takeOver(ctx, m); err != nil {
 				return err
 			}
 		}
 	}
-	n.seen = seen
 	if now.Sub(n.swept) >= sweepInterval {
 		n.swept = now
 		return n.host.maker.Sweep(ctx, now.Add(-sweepAfter))

@@ -38,12 +38,8 @@ const (
 // sealKey returns the key from the environment, or the one in the file, which it makes if it is missing
 // and nothing was sealed yet.
 func sealKey(dir string, first bool) ([]byte, error) {
-	if v := os.Getenv(SealKeyEnv); v != "" {
-		key, err := base64.StdEncoding.DecodeString(v)
-		if err != nil || len(key) != cluster.SealBytes {
-			return nil, fmt.Errorf("%s must be %d bytes in base64", SealKeyEnv, cluster.SealBytes)
-		}
-		return key, nil
+	if os.Getenv(SealKeyEnv) != "" {
+		return sealKeyFromEnv()
 	}
 	path := filepath.Join(dir, "seal.key")
 	key, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
@@ -59,6 +55,14 @@ func sealKey(dir string, first bool) ([]byte, error) {
 	}
 	if len(key) != cluster.SealBytes {
 		return nil, fmt.Errorf("%s: %w: it has %d bytes, it must have %d", path, table.ErrCorrupt, len(key), cluster.SealBytes)
+	}
+	return key, nil
+}
+
+func sealKeyFromEnv() ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(os.Getenv(SealKeyEnv))
+	if err != nil || len(key) != cluster.SealBytes {
+		return nil, fmt.Errorf("%s must be %d bytes in base64: openssl rand -base64 %[2]d", SealKeyEnv, cluster.SealBytes)
 	}
 	return key, nil
 }

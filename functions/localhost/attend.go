@@ -1,0 +1,133 @@
+package localhost
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/events"
+)
+
+// A process that others start for an event, and may end after it, does what the event is about before it answers.
+
+const (
+	// leftAfter a cluster was marked dirty, a bell has somebody look whether the work was done.
+	leftAfter = time.Minute
+	// sendTimeout bounds how long a bell may take to be sent.
+	sendTimeout = 5 * time.Second
+	// attendedAtOnce are the clusters that one run of the timer attends to at the same time.
+	attendedAtOnce = 4
+)
+
+// Attend is the timer: it does what is due and what instances left that are gone, and returns when that is done or
+// the context ends. Where there is nothing it costs one query, however many clusters there are, and one an hour for
+// what was left of clusters.
+func (h *Host) Attend(ctx context.Context, now time.Time) error {
+	marks, err := dirtyMarks(ctx, h.store)
+	if err != nil {
+		return err
+	}
+	left := map[string][]dirtyMark{}
+	for _, m := range marks {
+		if m.left(now) {
+			left[m.cluster] = append(left[m.cluster], m)
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(attendedAtOnce)
+	for name, marks := range left {
+		g.Go(func() error { return h.attend(ctx, name, marks) })
+	}
+	err = g.Wait()
+	if now.Minute() < sweepMinutes {
+		err = errors.Join(err, h.maker.Sweep(ctx, now.Add(-sweepAfter)))
+	}
+	return err
+}
+
+// sweepMinutes of each hour, the timer also looks for what was left of clusters: once, if it comes so often.
+const sweepMinutes = 5
+
+// left reports whether nobody is at what a row says is left: it is due, or its instance has not renewed it.
+func (m dirtyMark) left(now time.Time) bool {
+	if !m.wake.IsZero() {
+		return !m.wake.After(now)
+	}
+	return now.Sub(m.written) >= takeOverAfter
+}
+
+// attend takes a cluster's work over and does it.
+func (h *Host) attend(ctx context.Context, name string, marks []dirtyMark) error {
+	a, err := h.clusters.get(ctx, name)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return h.removeMarks(ctx, marks)
+	}
+	if err != nil {
+		return err
+	}
+	defer a.leave()
+	// Its own row first, so that the work is never nobody's.
+	if err := a.dirty.takeOver(ctx); err != nil {
+		return err
+	}
+	if err := h.removeMarks(ctx, marks); err != nil {
+		return err
+	}
+	return a.attend(ctx)
+}
+
+func (h *Host) removeMarks(ctx context.Context, marks []dirtyMark) error {
+	for _, m := range marks {
+		if m.instance == h.instance {
+			continue // it is this one's own, and goes when the work is done
+		}
+		if err := removeMark(ctx, h.store, m.key, m.etag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attend does what the functions have not seen yet, and what is due.
+func (a *awake) attend(ctx context.Context) error {
+	if err := a.functions.Wake(ctx); err != nil {
+		return err
+	}
+	return a.settle(ctx)
+}
+
+// Hear does what an event that came from outside is about, and returns when that is done or the context ends. An
+// event of a cluster that is no more is nothing.
+func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
+	name, err := events.ClusterOf(e)
+	if err != nil {
+		return err
+	}
+	a, err := h.clusters.get(ctx, name)
+	if errors.Is(err, cluster.ErrNotFound) {
+		slog.Info("an event of a cluster that does not exist", "cluster", name, "type", e.Type())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer a.leave()
+	return a.attend(ctx)
+}
+
+// ring has somebody look at a cluster at a time, if there are bells that outlast this process.
+func (h *Host) ring(name string, at time.Time) {
+	if h.opts.Bells == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
+	defer cancel()
+	if err := h.opts.Bells.Send(ctx, events.Timer{Cluster: name, Time: at}.Event(), at); err != nil {
+		slog.Warn("cannot ring; the timer will look", "cluster", name, "at", at, "error", err)
+	}
+}
