@@ -1,0 +1,97 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/adapters/doorbell/storagequeue"
+	"github.com/zeroplane/zeroplane/adapters/table/azure"
+	"github.com/zeroplane/zeroplane/functions/azurehost"
+	"github.com/zeroplane/zeroplane/functions/localhost"
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
+	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/ahead"
+)
+
+// What a function app's settings say, beside the credentials of its storage account.
+const (
+	addressEnv = "ZEROPLANE_ADDRESS"
+	tableEnv   = "ZEROPLANE_TABLE"
+	caFileEnv  = "ZEROPLANE_CA_FILE"
+	// websiteEnv is set by Azure to the name of the app's own.
+	websiteEnv = "WEBSITE_HOSTNAME"
+)
+
+func hostCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "host",
+		Short: "Serve clusters where functions are hosted",
+		Long:  `Serve clusters as the handler of a host that starts and ends it as there is work. People do not run this; hosts do.`,
+	}
+	azureHost := &cobra.Command{
+		Use:   "azure",
+		Short: "Be the custom handler of an Azure function app",
+		Long: `Be the custom handler of an Azure function app (docs/deploy-azure.md). The Functions host sets ` + azurehost.PortEnv + `.
+The app's settings say the rest:
+
+  AZURE_STORAGE_ACCOUNT     the storage account with the table and the queue (or AZURE_STORAGE_CONNECTION_STRING)
+  ` + localhost.SealKeyEnv + `       what clusters' keys are sealed with: openssl rand -base64 32
+  ` + addressEnv + `         the name at which clients reach the app, if not $` + websiteEnv + `
+  ` + tableEnv + `           the table, ` + azure.DefaultTable + ` if not set
+  ZEROPLANE_BELLS_QUEUE     the queue of the function "bells", ` + storagequeue.DefaultQueue + ` if not set
+  ` + caFileEnv + `         a file with the CA of the app's certificate, if it is not a public one`,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error { return hostAzure(cmd.Context()) },
+	}
+	cmd.AddCommand(azureHost)
+	return cmd
+}
+
+func hostAzure(ctx context.Context) error {
+	port := os.Getenv(azurehost.PortEnv)
+	if port == "" {
+		return fmt.Errorf("%s is not set: the Azure Functions host starts this command, and sets it. On one machine use zeroplane serve", azurehost.PortEnv)
+	}
+	o, err := hostedOptions(ctx, azurehost.LongestAnswer)
+	if err != nil {
+		return err
+	}
+	h, err := localhost.OpenBehind(ctx, o)
+	if err != nil {
+		return err
+	}
+	return azurehost.Serve(ctx, h, net.JoinHostPort("127.0.0.1", port), func(net.Addr) { startup.Served() })
+}
+
+// hostedOptions are those of a host whose clusters lie in the table that the environment names.
+func hostedOptions(ctx context.Context, longest time.Duration) (o localhost.Options, err error) {
+	go apiserver.Warm()
+	o.MaxAwake = defaultMaxAwake
+	cache := resource.MustParse(defaultCache)
+	o.CacheBytes = cache.Value()
+	if o.Front.Address = cmp.Or(os.Getenv(addressEnv), os.Getenv(websiteEnv)); o.Front.Address == "" {
+		return o, errors.New(addressEnv + " is not set: it is the name at which clients reach the API, HOST or HOST:PORT")
+	}
+	o.Front.LongestAnswer = longest
+	if file := os.Getenv(caFileEnv); file != "" {
+		if o.Front.RootCA, err = os.ReadFile(file); err != nil { //nolint:gosec // the operator names the file
+			return o, fmt.Errorf("%s: %w", caFileEnv, err)
+		}
+	}
+	bells, err := storagequeue.Open(storagequeue.OptionsFromEnv())
+	if err != nil {
+		return o, err
+	}
+	o.Bells = bells
+	store := storeOptions{kind: ahead.AzureStore, table: os.Getenv(tableEnv)}
+	o.Store, err = store.open(ctx)
+	return o, err
+}
