@@ -168,6 +168,9 @@ func (h *Host) openBehind(ctx context.Context) (err error) {
 	return err
 }
 
+// Kubeconfig returns the admin's kubeconfig of the default cluster.
+func (h *Host) Kubeconfig(ctx context.Context) ([]byte, error) { return h.ensureDefault(ctx) }
+
 // Handler answers requests of clients.
 func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.route) }
 

@@ -51,8 +51,40 @@ The app's settings say the rest:
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error { return hostAzure(cmd.Context()) },
 	}
-	cmd.AddCommand(azureHost)
+	var out string
+	kubeconfig := &cobra.Command{
+		Use:   "kubeconfig",
+		Short: "Write the admin's kubeconfig of a hosted default cluster",
+		Long: `Write the admin's kubeconfig of the default cluster of a function app, which is made if there is none. The
+environment must say what the app's settings say: see zeroplane host azure --help.`,
+		Example: `  zeroplane host kubeconfig --out app.kubeconfig && kubectl --kubeconfig app.kubeconfig get nodes`,
+		Args:    cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error { return hostKubeconfig(cmd, out) },
+	}
+	kubeconfig.Flags().StringVar(&out, "out", "", "file to write it to, for its owner alone (default standard output)")
+	cmd.AddCommand(azureHost, kubeconfig)
 	return cmd
+}
+
+func hostKubeconfig(cmd *cobra.Command, out string) (err error) {
+	o, err := hostedOptions(cmd.Context(), 0)
+	if err != nil {
+		return err
+	}
+	h, err := localhost.OpenBehind(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	config, err := h.Kubeconfig(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if out != "" {
+		return localhost.WriteSecret(out, config)
+	}
+	_, err = cmd.OutOrStdout().Write(config)
+	return err
 }
 
 func hostAzure(ctx context.Context) error {

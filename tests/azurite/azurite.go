@@ -176,6 +176,20 @@ func run(modules string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return runService(modules, "table", []string{"--require", filepath.Join(source, "before.js")}, "--tableKeepAliveTimeout", keepAliveSeconds)
+}
+
+// RunQueues is Run for the queue service.
+func RunQueues() (*Server, error) {
+	modules, err := install()
+	if err != nil {
+		return nil, err
+	}
+	return runService(modules, "queue", nil)
+}
+
+// runService runs one of Azurite's services, with flags of Node.js before it and its own after it.
+func runService(modules, service string, before []string, after ...string) (*Server, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil, errors.New("node is not in PATH: install Node.js 20 or later (Debian: apt-get install nodejs)")
@@ -185,9 +199,9 @@ func run(modules string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{output: &output{}, exited: make(chan struct{}), Endpoint: "http://127.0.0.1:" + port + "/" + Account}
-	s.cmd = exec.Command(node, "--require", filepath.Join(source, "before.js"), //nolint:gosec // Node.js
-		filepath.Join(modules, "node_modules", "azurite", "dist", "src", "table", "main.js"),
-		"--tablePort", port, "--inMemoryPersistence", "--silent", "--disableTelemetry", "--tableKeepAliveTimeout", keepAliveSeconds)
+	main := filepath.Join(modules, "node_modules", "azurite", "dist", "src", service, "main.js")
+	arguments := append(before, main, "--"+service+"Port", port, "--inMemoryPersistence", "--silent", "--disableTelemetry")
+	s.cmd = exec.Command(node, append(arguments, after...)...) //nolint:gosec // Node.js
 	s.cmd.Dir = os.TempDir()
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {

@@ -1,0 +1,257 @@
+// Package functionshost stands in for the Azure Functions host: it reads the app's own host.json and function.json
+// files, starts handlers when there is something to do, speaks the contract of custom handlers with them, and ends
+// them when there is not. What it imitates of the service is in DESIGN.md, section 2:
+//
+//   - TLS ends at the front end, which says in headers who asked; answers are cut at 230 s; HTTP functions are proxied;
+//   - a handler is ready when it answers HTTP at the port that FUNCTIONS_CUSTOMHANDLER_PORT names;
+//   - other triggers call POST /FUNCTION with an envelope in which a queue message is JSON encoded twice, and take
+//     any answer but a 200 with an outcome for a failure;
+//   - HTTP functions share instances; every other function has instances of its own;
+//   - a queue is polled, ever less often while it is empty; a message is leased, comes again after a failure, and is
+//     poison after maxDequeueCount deliveries.
+package functionshost
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azqueue"
+
+	"github.com/zeroplane/zeroplane/tests/azurite"
+)
+
+// Options of a host.
+type Options struct {
+	// Binary is the handler's executable, which the app names by a path inside its package.
+	Binary string
+	// App is the folder with host.json.
+	App string
+	// Dir gets the handlers' logs and the CA of the front end.
+	Dir string
+	// Idle is how long an instance without a call lives on. The service's is minutes.
+	Idle time.Duration
+	// HTTPInstances at most serve HTTP; calls go to each in turn. One, if 0.
+	HTTPInstances int
+	// Cut is when answers are cut, 230 s if 0.
+	Cut time.Duration
+	// Environment of the handlers, beside what the host sets.
+	Environment []string
+	// Tables and Queues of the storage account.
+	Tables, Queues *azurite.Server
+	// Kill ends idle instances with SIGKILL instead of asking them.
+	Kill bool
+}
+
+// Host is a running host.
+type Host struct {
+	// Address of the front end, HOST:PORT, and the file with the CA of its certificate.
+	Address, CAFile string
+
+	o      Options
+	app    *app
+	front  *httptest.Server
+	ctx    context.Context //nolint:containedctx // the life of the host
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	groups map[string]*group
+	// Calls counts the calls of each function.
+	mu    sync.Mutex
+	calls map[string]int
+	turn  atomic.Uint64
+}
+
+const functionsCut = 230 * time.Second
+
+// Start starts a host without any instance.
+func Start(o Options) (*Host, error) {
+	a, err := loadApp(o.App)
+	if err != nil {
+		return nil, err
+	}
+	if o.Cut == 0 {
+		o.Cut = functionsCut
+	}
+	o.HTTPInstances = max(o.HTTPInstances, 1)
+	h := &Host{o: o, app: a, groups: map[string]*group{}, calls: map[string]int{}}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.front = httptest.NewUnstartedServer(http.HandlerFunc(h.serveHTTP))
+	h.front.EnableHTTP2 = true
+	h.front.StartTLS()
+	h.Address = h.front.Listener.Addr().String()
+	h.CAFile = filepath.Join(o.Dir, "front-ca.pem")
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.front.Certificate().Raw})
+	if err := os.WriteFile(h.CAFile, ca, 0o600); err != nil {
+		return nil, err
+	}
+	for i := range o.HTTPInstances {
+		name := fmt.Sprint("http-", i)
+		h.groups[name] = &group{host: h, name: name}
+	}
+	for name, b := range a.functions {
+		if b.Type == "httpTrigger" {
+			continue
+		}
+		h.groups[name] = &group{host: h, name: name}
+		if b.Type == "queueTrigger" {
+			h.wg.Go(func() { h.poll(name, b) })
+		}
+	}
+	return h, nil
+}
+
+// Environment is what handlers are started with, and what tools need to find the clusters' table.
+func (h *Host) Environment() []string {
+	return append([]string{
+		"AZURE_STORAGE_CONNECTION_STRING=" + h.connectionString(),
+		"ZEROPLANE_ADDRESS=" + h.Address, "ZEROPLANE_CA_FILE=" + h.CAFile,
+	}, h.o.Environment...)
+}
+
+func (h *Host) connectionString() string {
+	return fmt.Sprintf("%sQueueEndpoint=%s", h.o.Tables.ConnectionString(), h.o.Queues.Endpoint)
+}
+
+// Stop ends everything.
+func (h *Host) Stop() {
+	h.cancel()
+	h.front.CloseClientConnections()
+	h.front.Close()
+	h.wg.Wait()
+	for _, g := range h.groups {
+		g.end()
+	}
+}
+
+// Calls is how often each function was called.
+func (h *Host) Calls() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[string]int{}
+	for name, n := range h.calls {
+		out[name] = n
+	}
+	return out
+}
+
+func (h *Host) count(function string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls[function]++
+}
+
+// Instances is how many handlers run.
+func (h *Host) Instances() int {
+	n := 0
+	for _, g := range h.groups {
+		if g.running() {
+			n++
+		}
+	}
+	return n
+}
+
+// ScaleToZero ends every instance that is not at a call, and reports whether none is left.
+func (h *Host) ScaleToZero() bool {
+	left := false
+	for _, g := range h.groups {
+		left = !g.endIdle() || left
+	}
+	return !left
+}
+
+// serveHTTP is the front end.
+func (h *Host) serveHTTP(w http.ResponseWriter, req *http.Request) {
+	h.count("http")
+	g := h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
+	in, err := g.enter(req.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer g.leave()
+	ctx, cancel := context.WithTimeout(req.Context(), h.o.Cut)
+	defer cancel()
+	proxy := &httputil.ReverseProxy{
+		FlushInterval: -1,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(in)
+			p.SetXForwarded()
+			p.Out.Host = p.In.Host
+			p.Out.Header.Set("X-Original-Url", p.In.URL.RequestURI())
+			p.Out.Header.Set("X-Azure-Functions-Invocationid", "http")
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+		},
+	}
+	proxy.ServeHTTP(w, req.WithContext(ctx))
+}
+
+// errRefused is a call that the handler did not do.
+var errRefused = errors.New("the handler refused the call")
+
+// call calls a function whose trigger is not HTTP.
+func (h *Host) call(ctx context.Context, function string, data, metadata map[string]any) error {
+	h.count(function)
+	g := h.groups[function]
+	in, err := g.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer g.leave()
+	metadata["sys"] = map[string]any{"MethodName": function, "UtcNow": time.Now().UTC(), "RandGuid": "00000000-0000-0000-0000-000000000000"}
+	body, err := json.Marshal(map[string]any{"Data": data, "Metadata": metadata})
+	if err != nil {
+		return err
+	}
+	return post(ctx, in.JoinPath(function), body)
+}
+
+// Tick calls the timer's function.
+func (h *Host) Tick(ctx context.Context) error {
+	for name, b := range h.app.functions {
+		if b.Type == "timerTrigger" {
+			now := time.Now().UTC()
+			return h.call(ctx, name, map[string]any{b.Name: map[string]any{
+				"Schedule": map[string]any{"AdjustForDST": true}, "IsPastDue": false,
+				"ScheduleStatus": map[string]any{"Last": now.Add(-5 * time.Minute), "Next": now.Add(5 * time.Minute), "LastUpdated": now},
+			}}, map[string]any{})
+		}
+	}
+	return errors.New("the app has no timer")
+}
+
+// Publish calls the function of the Event Grid trigger with an event.
+func (h *Host) Publish(ctx context.Context, event any) error {
+	for name, b := range h.app.functions {
+		if b.Type == "eventGridTrigger" {
+			return h.call(ctx, name, map[string]any{b.Name: event}, map[string]any{"data": event})
+		}
+	}
+	return errors.New("the app has no Event Grid trigger")
+}
+
+// queue is a client of one of the account's queues.
+func (h *Host) queue(name string) (*azqueue.QueueClient, error) {
+	return azqueue.NewQueueClientFromConnectionString(h.connectionString(), name, nil)
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}

@@ -1,0 +1,154 @@
+package functionshost_test
+
+import (
+	"context"
+	"encoding/base64"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/zeroplane/zeroplane/core/kubelet"
+	"github.com/zeroplane/zeroplane/tests/azurite"
+	"github.com/zeroplane/zeroplane/tests/functionshost"
+	"github.com/zeroplane/zeroplane/tests/local"
+	"github.com/zeroplane/zeroplane/tests/upstream"
+	"github.com/zeroplane/zeroplane/tests/upstream/target"
+)
+
+const patience = time.Minute
+
+// start starts a function app of zeroplane with nodes that cost nothing, and returns the admin's client.
+func start(t *testing.T, o functionshost.Options) (*functionshost.Host, *kubernetes.Clientset) {
+	t.Helper()
+	binary, err := target.Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := upstream.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Tables = azurite.Start(t)
+	if o.Queues, err = azurite.RunQueues(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.Queues.Stop)
+	o.Binary, o.App, o.Dir = binary, filepath.Join(root, "functions"), t.TempDir()
+	o.Environment = append(o.Environment, "ZEROPLANE_SEAL_KEY="+base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	h, err := functionshost.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Stop)
+	t.Cleanup(func() { showLogs(t, o.Dir) })
+	file := filepath.Join(o.Dir, "kubeconfig")
+	cmd := exec.CommandContext(t.Context(), binary, "host", "kubeconfig", "--out", file) //nolint:gosec // the binary under test
+	cmd.Env = append(os.Environ(), h.Environment()...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.QPS = -1
+	c, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		node := kubelet.NewNode("node-"+string(rune('0'+i)), i, kubelet.NodeOptions{Pods: 100, Now: time.Now()})
+		if _, err := c.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h, c
+}
+
+// showLogs shows what the handlers of a failed test said.
+func showLogs(t *testing.T, dir string) {
+	if !t.Failed() {
+		return
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, log := range logs {
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Error(err)
+		}
+		lines := strings.Split(string(b), "\n")
+		t.Logf("%s:\n%s", filepath.Base(log), strings.Join(lines[max(len(lines)-30, 0):], "\n"))
+	}
+}
+
+func deployment(replicas int32) *appsv1.Deployment {
+	labels := map[string]string{"app": "web"}
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "nginx"}}},
+			},
+		},
+	}
+}
+
+// scaleToZero ends every instance.
+func scaleToZero(t *testing.T, h *functionshost.Host) {
+	t.Helper()
+	local.Eventually(t, patience, "no instance is left", func() error {
+		if !h.ScaleToZero() {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+}
+
+// TestWhatAnInstanceLeftIsDoneWithoutARequest makes a Deployment, kills the instance at once, and makes no request:
+// the bell in the queue, or the timer, has the rollout go on.
+func TestWhatAnInstanceLeftIsDoneWithoutARequest(t *testing.T) {
+	h, c := start(t, functionshost.Options{Kill: true})
+	ctx := t.Context()
+	if _, err := c.AppsV1().Deployments("default").Create(ctx, deployment(5), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	scaleToZero(t, h)
+	before := h.Calls()["http"]
+	local.Eventually(t, 2*patience, "the bell is heard", func() error {
+		if h.Calls()["bells"] == 0 {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+	local.Eventually(t, patience, "the call is over", func() error {
+		if !h.ScaleToZero() {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+	if h.Calls()["http"] != before {
+		t.Fatal("a request was made")
+	}
+	d, err := c.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Status.ReadyReplicas != 5 {
+		t.Errorf("%d of 5 replicas are ready", d.Status.ReadyReplicas)
+	}
+	t.Logf("calls: %v", h.Calls())
+}
