@@ -2,9 +2,7 @@ package functionshost_test
 
 import (
 	"context"
-	"encoding/base64"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,65 +11,29 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/zeroplane/zeroplane/core/kubelet"
-	"github.com/zeroplane/zeroplane/tests/azurite"
 	"github.com/zeroplane/zeroplane/tests/functionshost"
 	"github.com/zeroplane/zeroplane/tests/local"
-	"github.com/zeroplane/zeroplane/tests/upstream"
 	"github.com/zeroplane/zeroplane/tests/upstream/target"
 )
 
 const patience = time.Minute
 
-// start starts a function app of zeroplane with nodes that cost nothing, and returns the admin's client.
-func start(t *testing.T, o functionshost.Options) (*functionshost.Host, *kubernetes.Clientset) {
+// start starts a function app of zeroplane with nodes that cost nothing.
+func start(t *testing.T, o functionshost.Options) *functionshost.Cluster {
 	t.Helper()
 	binary, err := target.Build(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := upstream.Root()
+	o.Binary, o.Dir = binary, t.TempDir()
+	c, err := functionshost.StartCluster(t.Context(), o, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Tables = azurite.Start(t)
-	if o.Queues, err = azurite.RunQueues(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(o.Queues.Stop)
-	o.Binary, o.App, o.Dir = binary, filepath.Join(root, "functions"), t.TempDir()
-	o.Environment = append(o.Environment, "ZEROPLANE_SEAL_KEY="+base64.StdEncoding.EncodeToString(make([]byte, 32)))
-	h, err := functionshost.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.Stop)
+	t.Cleanup(c.Stop)
 	t.Cleanup(func() { showLogs(t, o.Dir) })
-	file := filepath.Join(o.Dir, "kubeconfig")
-	cmd := exec.CommandContext(t.Context(), binary, "host", "kubeconfig", "--out", file) //nolint:gosec // the binary under test
-	cmd.Env = append(os.Environ(), h.Environment()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.QPS = -1
-	c, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 {
-		node := kubelet.NewNode("node-"+string(rune('0'+i)), i, kubelet.NodeOptions{Pods: 100, Now: time.Now()})
-		if _, err := c.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return h, c
+	return c
 }
 
 // showLogs shows what the handlers of a failed test said.
@@ -108,7 +70,7 @@ func deployment(replicas int32) *appsv1.Deployment {
 }
 
 // scaleToZero ends every instance.
-func scaleToZero(t *testing.T, h *functionshost.Host) {
+func scaleToZero(t *testing.T, h *functionshost.Cluster) {
 	t.Helper()
 	local.Eventually(t, patience, "no instance is left", func() error {
 		if !h.ScaleToZero() {
@@ -121,7 +83,8 @@ func scaleToZero(t *testing.T, h *functionshost.Host) {
 // TestWhatAnInstanceLeftIsDoneWithoutARequest makes a Deployment, kills the instance at once, and makes no request:
 // the bell in the queue, or the timer, has the rollout go on.
 func TestWhatAnInstanceLeftIsDoneWithoutARequest(t *testing.T) {
-	h, c := start(t, functionshost.Options{Kill: true})
+	h := start(t, functionshost.Options{Kill: true})
+	c := h.Client
 	ctx := t.Context()
 	if _, err := c.AppsV1().Deployments("default").Create(ctx, deployment(5), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -134,12 +97,7 @@ func TestWhatAnInstanceLeftIsDoneWithoutARequest(t *testing.T) {
 		}
 		return nil
 	})
-	local.Eventually(t, patience, "the call is over", func() error {
-		if !h.ScaleToZero() {
-			return context.DeadlineExceeded
-		}
-		return nil
-	})
+	scaleToZero(t, h)
 	if h.Calls()["http"] != before {
 		t.Fatal("a request was made")
 	}

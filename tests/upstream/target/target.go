@@ -1,6 +1,8 @@
 // Package target gives tests the cluster they run against, zeroplane or upstream, by the environment:
 //
 //	(nothing)                             a new zeroplane: bin/zeroplane, built first, on new data
+//	ZEROPLANE_TARGET=functions            a new function app of zeroplane in a stand-in for the Azure Functions host
+//	                                      (package functionshost), with no instance left between any two calls
 //	ZEROPLANE_TARGET=upstream             a new upstream control plane (package upstream)
 //	ZEROPLANE_TARGET=... KUBECONFIG=FILE  the running cluster that the file names
 //
@@ -24,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/zeroplane/zeroplane/tests/functionshost"
 	"github.com/zeroplane/zeroplane/tests/upstream"
 	"github.com/zeroplane/zeroplane/tests/upstream/process"
 )
@@ -32,6 +35,7 @@ import (
 const (
 	Zeroplane = "zeroplane"
 	Upstream  = "upstream"
+	Functions = "functions"
 )
 
 const (
@@ -58,8 +62,8 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 	name := os.Getenv("ZEROPLANE_TARGET")
 	kubeconfig := os.Getenv("KUBECONFIG")
 	switch {
-	case name != "" && name != Zeroplane && name != Upstream:
-		return nil, fmt.Errorf("ZEROPLANE_TARGET is %q, want %s or %s", name, Zeroplane, Upstream)
+	case name != "" && name != Zeroplane && name != Upstream && name != Functions:
+		return nil, fmt.Errorf("ZEROPLANE_TARGET is %q, want %s, %s or %s", name, Zeroplane, Functions, Upstream)
 	case name != "" && kubeconfig != "":
 		return &Cluster{Name: name, Kubeconfig: kubeconfig, stop: func() error { return nil }}, nil
 	case name == Upstream:
@@ -68,6 +72,8 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 			return nil, err
 		}
 		return &Cluster{Name: Upstream, Kubeconfig: c.Kubeconfig, stop: c.Stop}, nil
+	case name == Functions:
+		return startFunctions(ctx, nodes)
 	default:
 		return startNew(ctx, nodes)
 	}
@@ -92,6 +98,30 @@ func startNew(ctx context.Context, nodes int) (*Cluster, error) {
 	}
 	return &Cluster{Name: Zeroplane, Kubeconfig: s.Kubeconfig, stop: func() error {
 		return errors.Join(s.Stop(), os.RemoveAll(dir))
+	}}, nil
+}
+
+// functionsIdle is how long an instance of a function app lives on without a call: less than from one kubectl to
+// the next.
+const functionsIdle = 5 * time.Millisecond
+
+// startFunctions builds zeroplane and starts its function app.
+func startFunctions(ctx context.Context, nodes int) (*Cluster, error) {
+	binary, err := Build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "zeroplane-")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder for zeroplane: %w", err)
+	}
+	c, err := functionshost.StartCluster(ctx, functionshost.Options{Binary: binary, Dir: dir, Idle: functionsIdle}, nodes)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &Cluster{Name: Zeroplane, Kubeconfig: c.Kubeconfig, stop: func() error {
+		c.Stop()
+		return os.RemoveAll(dir)
 	}}, nil
 }
 
