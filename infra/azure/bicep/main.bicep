@@ -44,7 +44,7 @@ param budgetStart string = utcNow('yyyy-MM-01')
 
 var suffix = uniqueString(resourceGroup().id)
 var appName = 'zeroplane-${suffix}'
-var vaultName = 'zeroplane-${substring(suffix, 0, 13)}'
+var vaultName = 'zeroplane-${suffix}'
 
 // The names that the program, its triggers and this file agree on; tests/infra holds them together.
 var tableName = 'zeroplane'
