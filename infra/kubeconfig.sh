@@ -39,7 +39,7 @@ data=$(mktemp -d)
 server=
 # stop ends the server that was started here, and removes its files.
 stop() {
-  if [[ $server ]]; then kill "$server" 2>/dev/null && wait "$server" || true; fi
+  if [[ $server ]] && kill "$server" 2>/dev/null; then wait "$server" || true; fi
   rm -rf "$data"
 }
 trap stop EXIT

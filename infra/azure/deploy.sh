@@ -125,14 +125,8 @@ say "sending the package to $app"
 az functionapp deployment source config-zip --resource-group "$group" --name "$app" --src dist/zeroplane-azure.zip --build-remote false --output none
 
 say "waiting for https://$address to answer"
-for _ in $(seq 60); do
-  if curl --silent --fail --max-time 30 --output /dev/null "https://$address/livez"; then
-    answered=yes
-    break
-  fi
-  sleep 5
-done
-[[ ${answered:-} ]] || fail "https://$address/livez did not answer in five minutes" \
+curl --silent --fail --output /dev/null --retry 60 --retry-delay 5 --retry-all-errors --retry-max-time 300 --max-time 30 "https://$address/livez" ||
+  fail "https://$address/livez did not answer in five minutes" \
   "the app's log: az webapp log tail --resource-group $group --name $app" \
   "a role takes minutes to count after it was assigned; run this script again"
 

@@ -20,7 +20,7 @@ resource storage 'Microsoft.Storage/storageAccounts@2024-01-01' existing = {
   name: storageAccountName
 }
 
-resource subscription 'Microsoft.EventGrid/topics/eventSubscriptions@2022-06-15' = {
+resource bells 'Microsoft.EventGrid/topics/eventSubscriptions@2022-06-15' = {
   parent: topic
   name: 'bells'
   properties: {
