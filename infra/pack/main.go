@@ -34,7 +34,7 @@ func main() {
 // run writes the archive beside its place and moves it there, so that none is ever half written.
 func run(out string, args []string) error {
 	if out == "" || len(args) == 0 {
-		return errors.New("usage: pack -o OUT.zip NAME=FILE...")
+		return errors.New("it takes -o OUT.zip and one or more NAME=FILE")
 	}
 	entries, err := parse(args)
 	if err != nil {

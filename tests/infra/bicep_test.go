@@ -378,9 +378,9 @@ func checkBicep(fsys fs.FS) []string {
 	}
 	_, wrong := bicepRights(f)
 	found = append(found, wrong...)
-	must := func(value any, want, format string, args ...any) {
+	must := func(value any, want, what string) {
 		if fmt.Sprint(value) != want {
-			found = append(found, fmt.Sprintf("%s is %v, want %s", fmt.Sprintf(format, args...), value, want))
+			found = append(found, fmt.Sprintf("%s is %v, want %s", what, value, want))
 		}
 	}
 	table, err := constant("adapters/table/azure/options.go", "DefaultTable")

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 )
@@ -35,23 +36,36 @@ type mutation struct {
 // files returns the repository's files under the folders that are deployed, to be changed freely.
 func files(t *testing.T) fstest.MapFS {
 	t.Helper()
+	read, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
 	copied := fstest.MapFS{}
-	repository := os.DirFS(root)
-	for _, folder := range []string{"functions", "infra", azureDocument, "docs/deploy-aws.md"} {
-		err := fs.WalkDir(repository, folder, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || path.Ext(name) == ".tfstate" || strings.Contains(name, "/.terraform/") {
-				return err
-			}
-			data, err := fs.ReadFile(repository, name)
-			copied[name] = &fstest.MapFile{Data: data}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	for name, file := range read {
+		copied[name] = &fstest.MapFile{Data: file.Data}
 	}
 	return copied
 }
+
+// repository reads the files once.
+var repository = sync.OnceValues(func() (fstest.MapFS, error) {
+	all := fstest.MapFS{}
+	from := os.DirFS(root)
+	for _, folder := range []string{"functions", "infra", azureDocument, "docs/deploy-aws.md"} {
+		err := fs.WalkDir(from, folder, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || path.Ext(name) == ".tfstate" || strings.Contains(name, "/.terraform/") {
+				return err
+			}
+			data, err := fs.ReadFile(from, name)
+			all[name] = &fstest.MapFile{Data: data}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+})
 
 // hold runs a check on the repository and on each mistake.
 func hold(t *testing.T, c check, mistakes map[string]mutation) {

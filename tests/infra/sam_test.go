@@ -144,7 +144,7 @@ func checkValue(where string, value, s any) []string {
 	}
 	switch s := s.(type) {
 	case string:
-		ok := true
+		var ok bool
 		switch value.(type) {
 		case string:
 			ok = s == "string" || s == "json"
@@ -216,7 +216,7 @@ func checkSAM(fsys fs.FS) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var native map[string]any
+	var native map[string]schema
 	if err := json.Unmarshal(data, &native); err != nil {
 		return []string{err.Error()}
 	}
@@ -224,11 +224,11 @@ func checkSAM(fsys fs.FS) []string {
 	resources, _ := t.tree["Resources"].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(resources)) {
 		kind, _ := at(resources[name], "Type").(string)
-		var s any = native[kind]
-		if s == nil && samSchemas[kind] != nil {
-			s = samSchemas[kind]
+		s, ok := native[kind]
+		if !ok {
+			s, ok = samSchemas[kind]
 		}
-		if s == nil {
+		if !ok {
 			found = append(found, fmt.Sprintf("%s: type %q is not known here: add it to testdata", name, kind))
 			continue
 		}

@@ -293,7 +293,7 @@ func (m module) rights() []string {
 		// One for each of the host's containers.
 		if each, ok := arg.(*hclsyntax.ForExpr); ok {
 			for range m.locals["host_containers"].(*hclsyntax.TupleConsExpr).Exprs {
-				rights = append(rights, literal(object(each.ValExpr.(hclsyntax.Expression))["role"]))
+				rights = append(rights, literal(object(each.ValExpr)["role"]))
 			}
 		}
 	}
