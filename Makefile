@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: run test test-long lint bench build clean help
+.PHONY: run test test-long lint bench build package-azure package-aws dist/linux-amd64/zeroplane clean help
 
 # The version of zeroplane, and the one of Kubernetes that its API and its kubectl report.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -17,6 +17,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION) \
 # Where `make run` keeps its cluster.
 DATA ?= .cache/run
 NODES ?= 3
+
+# The files of the function app beside its binary.
+APP := host.json $(patsubst functions/%,%,$(wildcard functions/*/function.json))
 
 run: build ## start a cluster on this machine, with 3 simulated nodes, and say how to use it
 	bin/zeroplane serve --data $(DATA) --simulate-nodes $(NODES)
@@ -36,11 +39,21 @@ bench: build ## measure zeroplane beside the upstream daemons
 build: ## build bin/zeroplane
 	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/zeroplane ./functions/zeroplane
 
+package-azure: dist/linux-amd64/zeroplane ## make dist/zeroplane-azure.zip, the function app
+	go run ./infra/pack -o dist/zeroplane-azure.zip zeroplane=$< $(foreach f,$(APP),$(f)=functions/$(f))
+
+package-aws: dist/linux-amd64/zeroplane ## make dist/zeroplane-aws.zip, the Lambda function
+	go run ./infra/pack -o dist/zeroplane-aws.zip zeroplane=$< bootstrap=infra/aws/bootstrap
+
+# What function hosts run, whatever this machine is.
+dist/linux-amd64/zeroplane:
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -ldflags '$(LDFLAGS)' -o $@ ./functions/zeroplane
+
 clean: ## remove all that was built, and the cluster of `make run`
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The linter is built from the versions that its module pins, once for each of them.
 .cache/bin/golangci-lint: tests/tools/go.mod tests/tools/go.sum
