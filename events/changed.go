@@ -52,7 +52,13 @@ func ParseChanged(e cloudevents.Event) (Changed, error) {
 	if err := checkPartitionKey(e, cluster+"."+group); err != nil {
 		return Changed{}, err
 	}
-	return Changed{Cluster: cluster, Group: group, Revision: revision, Time: e.Time().UTC()}, nil
+	c := Changed{Cluster: cluster, Group: group, Revision: revision}
+	if !e.Time().IsZero() {
+		if c.Time, err = timeOf(e); err != nil {
+			return Changed{}, err
+		}
+	}
+	return c, nil
 }
 
 func padded(n uint64) string { return fmt.Sprintf("%0*d", sequenceDigits, n) }

@@ -127,7 +127,26 @@ func timeOf(e cloudevents.Event) (time.Time, error) {
 	if e.Time().IsZero() {
 		return time.Time{}, &FieldError{"time", "is missing"}
 	}
-	return e.Time().UTC(), nil
+	return CheckTime("time", e.Time())
+}
+
+// ParseTime reads the RFC 3339 time of a field and returns it in UTC, as CheckTime.
+func ParseTime(field, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}, &FieldError{field, fmt.Sprintf("%.80q is not an RFC 3339 time", text)}
+	}
+	return CheckTime(field, t)
+}
+
+// CheckTime returns the time of a field in UTC. Nanoseconds since 1970, which are in ids, must fit in
+// 63 bits.
+func CheckTime(field string, t time.Time) (time.Time, error) {
+	t = t.UTC()
+	if t.Year() < 1970 || t.Year() > 2261 {
+		return time.Time{}, &FieldError{field, fmt.Sprintf("is in the year %d, want 1970 to 2261", t.Year())}
+	}
+	return t, nil
 }
 
 // checkPartitionKey refuses an event that would be put in order with others than those it belongs to.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -73,15 +73,15 @@ func (s Samples) data() samplesData {
 		d.Nodes = append(d.Nodes, nodeData{Name: n.Name, windowData: n.Window.data(), Usage: n.Usage.data()})
 	}
 	for _, p := range s.Pods {
-		pod := podData{Namespace: p.Namespace, Name: p.Name, windowData: p.Window.data()}
+		pod := podData{Namespace: p.Namespace, Name: p.Name, windowData: p.data()}
 		for _, c := range p.Containers {
-			pod.Containers = append(pod.Containers, containerData{Name: c.Name, Usage: c.Usage.data()})
+			pod.Containers = append(pod.Containers, containerData{Name: c.Name, Usage: c.data()})
 		}
 		d.Pods = append(d.Pods, pod)
 	}
 	for _, x := range s.External {
 		d.External = append(d.External, externalData{
-			Namespace: x.Namespace, Name: x.Name, Labels: x.Labels, windowData: x.Window.data(), Value: quantityText(x.Value.String()),
+			Namespace: x.Namespace, Name: x.Name, Labels: x.Labels, windowData: x.data(), Value: quantityText(x.Value.String()),
 		})
 	}
 	return d
@@ -184,7 +184,7 @@ func (x externalData) read(at *field.Path) (ExternalSample, error) {
 	if x.Name == "" || len(x.Name) > maxNameBytes || strings.ContainsFunc(x.Name, isUnprintable) {
 		return ExternalSample{}, invalid(at.Child("name"), fmt.Sprintf("%.80q is not 1 to %d printable ASCII characters", x.Name, maxNameBytes))
 	}
-	if err := checkNames(at.Child("name"), path.IsValidPathSegmentName(x.Name)); err != nil {
+	if err := checkNames(at.Child("name"), content.IsPathSegmentName(x.Name)); err != nil {
 		return ExternalSample{}, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(x.Labels)) {
@@ -211,12 +211,9 @@ func (x externalData) read(at *field.Path) (ExternalSample, error) {
 func isUnprintable(r rune) bool { return r <= ' ' || r > '~' }
 
 func (w windowData) read(at *field.Path, least int64) (Window, error) {
-	end, err := time.Parse(time.RFC3339Nano, w.Time)
+	end, err := ParseTime(at.Child("time").String(), w.Time)
 	if err != nil {
-		return Window{}, invalid(at.Child("time"), fmt.Sprintf("%.80q is not an RFC 3339 time", w.Time))
-	}
-	if end = end.UTC(); end.Year() < 1970 || end.Year() > 9999 {
-		return Window{}, invalid(at.Child("time"), fmt.Sprintf("%.80q is not between 1970 and 9999", w.Time))
+		return Window{}, err
 	}
 	if w.WindowSeconds < least || w.WindowSeconds > MaxWindowSeconds {
 		return Window{}, invalid(at.Child("windowSeconds"), fmt.Sprintf("is %d, want %d to %d", w.WindowSeconds, least, MaxWindowSeconds))
