@@ -128,7 +128,8 @@ func decode(e cloudevents.Event, data any) (Origin, error) {
 	if err := json.Unmarshal(e.Data(), data); err != nil {
 		return Origin{}, notJSON("data", err)
 	}
-	o := Origin{Source: e.Source(), ID: e.ID(), Subject: e.Subject()}
+	// The SDK trims what is set, but not what it reads.
+	o := Origin{Source: strings.TrimSpace(e.Source()), ID: strings.TrimSpace(e.ID()), Subject: strings.TrimSpace(e.Subject())}
 	if err := need("source", o.Source, "id", o.ID); err != nil {
 		return Origin{}, err
 	}
