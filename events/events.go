@@ -1,26 +1,24 @@
 // Package events is the vocabulary of zeroplane's CloudEvents: one type per thing that can happen,
-// one parser per type and version. An event is a doorbell: it says that something changed and where
-// to look, never what the state now is (docs/decisions.md, D4).
+// one parser per type and version, with a JSON schema and an example of each (docs/events.md). An
+// event is a doorbell: it says that something changed and where to look, never what the state now is
+// (docs/decisions.md, D4). Samples are the exception: they are data.
 package events
 
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 )
 
-// The types of events.
-const (
-	// ChangedType says that a log of a cluster has moved.
-	ChangedType = "dev.zeroplane.log.changed.v1"
-	// DueType says that something that was put off is due.
-	DueType = "dev.zeroplane.due.v1"
-	// TimerType is the timer's tick: look for what was left behind.
-	TimerType = "dev.zeroplane.timer.v1"
-)
+// MaxBytes is the size of the largest data that is read, in bytes: Event Grid's limit for an event and
+// for a batch, see https://learn.microsoft.com/en-us/azure/event-grid/quotas-limits.
+const MaxBytes = 1 << 20
+
+// maxNameBytes bounds each name in an attribute: Kubernetes has none that is longer.
+const maxNameBytes = 253
 
 // Extension attributes.
 const (
@@ -32,110 +30,137 @@ var (
 	// ErrUnknownType is returned for an event of a type that this program does not know. Such an
 	// event is counted and acknowledged.
 	ErrUnknownType = errors.New("unknown event type")
-	// ErrMalformed is returned for an event that is not what its type says.
+	// ErrMalformed is returned for an event that is not what its type says. Such an event is refused
+	// and kept among the dead letters. The error is a *FieldError.
 	ErrMalformed = errors.New("malformed event")
 )
 
-// Changed is the event of ChangedType.
-type Changed struct {
-	// Cluster is the partition name of the cluster.
-	Cluster string
-	// Group is the log group that moved, Revision where it has got to.
-	Group    string
-	Revision uint64
-	Time     time.Time
+// FieldError says what is wrong with which field of an event. It is an ErrMalformed.
+type FieldError struct {
+	// Field is the path from the event's root, such as "data.nodes[0].usage.cpu".
+	Field  string
+	Reason string
 }
 
-// Due is the event of DueType: a function asked to be called at a time.
-type Due struct {
-	Cluster  string
-	Function string
-	Time     time.Time
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrMalformed, e.Field, e.Reason)
 }
 
-// Timer is the event of TimerType.
-type Timer struct {
-	Cluster string
-	Time    time.Time
+// Unwrap returns ErrMalformed.
+func (e *FieldError) Unwrap() error { return ErrMalformed }
+
+// Message is what an event says: Changed, Due, Timer or Samples.
+type Message interface {
+	// Event returns the CloudEvent that says so.
+	Event() cloudevents.Event
 }
 
-// Event returns the CloudEvent.
-func (t Timer) Event() cloudevents.Event {
-	e := cloudevents.NewEvent()
-	e.SetType(TimerType)
-	e.SetSource(sourceOf(t.Cluster))
-	e.SetID(fmt.Sprintf("%s/timer/%d", t.Cluster, t.Time.UnixNano()))
-	e.SetTime(t.Time)
-	e.SetExtension(partitionKey, t.Cluster)
-	return e
-}
+var (
+	_ Message = Changed{}
+	_ Message = Due{}
+	_ Message = Timer{}
+	_ Message = Samples{}
+)
 
-func sourceOf(cluster string) string { return "/clusters/" + cluster }
-
-// Event returns the CloudEvent. Its id is the same for the same change, so that repetitions show.
-func (c Changed) Event() cloudevents.Event {
-	e := cloudevents.NewEvent()
-	e.SetType(ChangedType)
-	e.SetSource(sourceOf(c.Cluster))
-	e.SetSubject(c.Group)
-	e.SetID(fmt.Sprintf("%s/%s/%d", c.Cluster, c.Group, c.Revision))
-	e.SetTime(c.Time)
-	e.SetExtension(partitionKey, c.Cluster+"."+c.Group)
-	e.SetExtension(sequence, fmt.Sprintf("%020d", c.Revision))
-	return e
-}
-
-// Event returns the CloudEvent.
-func (d Due) Event() cloudevents.Event {
-	e := cloudevents.NewEvent()
-	e.SetType(DueType)
-	e.SetSource(sourceOf(d.Cluster))
-	e.SetSubject(d.Function)
-	e.SetID(fmt.Sprintf("%s/%s/%d", d.Cluster, d.Function, d.Time.UnixNano()))
-	e.SetTime(d.Time)
-	e.SetExtension(partitionKey, d.Cluster)
-	return e
-}
-
-// ParseChanged reads an event of ChangedType.
-func ParseChanged(e cloudevents.Event) (Changed, error) {
-	if e.Type() != ChangedType {
-		return Changed{}, fmt.Errorf("%w: %q", ErrUnknownType, e.Type())
+// Parse reads an event of any type of this package. It returns ErrUnknownType or ErrMalformed.
+func Parse(e cloudevents.Event) (Message, error) {
+	switch e.Type() {
+	case ChangedType:
+		return message(ParseChanged(e))
+	case DueType:
+		return message(ParseDue(e))
+	case TimerType:
+		return message(ParseTimer(e))
+	case SamplesType:
+		return message(ParseSamples(e))
 	}
-	cluster, err := clusterOf(e)
+	return nil, fmt.Errorf("%w: %.80q", ErrUnknownType, e.Type())
+}
+
+// message keeps a failed parse from returning a half-read value.
+func message[M Message](m M, err error) (Message, error) {
 	if err != nil {
-		return Changed{}, err
+		return nil, err
 	}
-	raw, _ := e.Extensions()[sequence].(string)
-	rev, err := strconv.ParseUint(raw, 10, 64)
-	if err != nil || e.Subject() == "" {
-		return Changed{}, fmt.Errorf("%w: %s needs a subject and a numeric %q, has %q and %q", ErrMalformed, e.Type(), sequence, e.Subject(), raw)
-	}
-	return Changed{Cluster: cluster, Group: e.Subject(), Revision: rev, Time: e.Time()}, nil
+	return m, nil
 }
 
-// ParseDue reads an event of DueType.
-func ParseDue(e cloudevents.Event) (Due, error) {
-	if e.Type() != DueType {
-		return Due{}, fmt.Errorf("%w: %q", ErrUnknownType, e.Type())
+const sourcePrefix = "/clusters/"
+
+func sourceOf(cluster string) string { return sourcePrefix + cluster }
+
+// newEvent returns an event of a cluster without subject and data.
+func newEvent(eventType, cluster, id string, at time.Time) cloudevents.Event {
+	e := cloudevents.NewEvent()
+	e.SetType(eventType)
+	e.SetSource(sourceOf(cluster))
+	e.SetID(id)
+	e.SetTime(at)
+	return e
+}
+
+// clusterOf checks what all types have in common and returns the cluster.
+func clusterOf(e cloudevents.Event, eventType string) (string, error) {
+	if e.Type() != eventType {
+		return "", fmt.Errorf("%w: %.80q", ErrUnknownType, e.Type())
 	}
-	cluster, err := clusterOf(e)
+	if size := len(e.Data()); size > MaxBytes {
+		return "", &FieldError{"data", fmt.Sprintf("has %d bytes, at most %d are read", size, MaxBytes)}
+	}
+	cluster, ok := strings.CutPrefix(e.Source(), sourcePrefix)
+	if !ok || !isName(cluster) {
+		return "", &FieldError{"source", fmt.Sprintf("%.80q is not %sCLUSTER", e.Source(), sourcePrefix)}
+	}
+	return cluster, nil
+}
+
+// subjectOf returns the subject, which says what.
+func subjectOf(e cloudevents.Event, what string) (string, error) {
+	if !isName(e.Subject()) {
+		return "", &FieldError{"subject", fmt.Sprintf("%.80q does not name a %s", e.Subject(), what)}
+	}
+	return e.Subject(), nil
+}
+
+// timeOf returns the time, in UTC.
+func timeOf(e cloudevents.Event) (time.Time, error) {
+	if e.Time().IsZero() {
+		return time.Time{}, &FieldError{"time", "is missing"}
+	}
+	return CheckTime("time", e.Time())
+}
+
+// ParseTime reads the RFC 3339 time of a field and returns it in UTC, as CheckTime.
+func ParseTime(field, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return Due{}, err
+		return time.Time{}, &FieldError{field, fmt.Sprintf("%.80q is not an RFC 3339 time", text)}
 	}
-	if e.Subject() == "" {
-		return Due{}, fmt.Errorf("%w: %s needs a subject", ErrMalformed, e.Type())
-	}
-	return Due{Cluster: cluster, Function: e.Subject(), Time: e.Time()}, nil
+	return CheckTime(field, t)
 }
 
-// ClusterOf returns the cluster that an event is of. It fails with ErrMalformed.
-func ClusterOf(e cloudevents.Event) (string, error) { return clusterOf(e) }
-
-func clusterOf(e cloudevents.Event) (string, error) {
-	const prefix = "/clusters/"
-	if s := e.Source(); len(s) > len(prefix) && s[:len(prefix)] == prefix {
-		return s[len(prefix):], nil
+// CheckTime returns the time of a field in UTC. Nanoseconds since 1970, which are in ids, must fit in
+// 63 bits.
+func CheckTime(field string, t time.Time) (time.Time, error) {
+	t = t.UTC()
+	if t.Year() < 1970 || t.Year() > 2261 {
+		return time.Time{}, &FieldError{field, fmt.Sprintf("is in the year %d, want 1970 to 2261", t.Year())}
 	}
-	return "", fmt.Errorf("%w: source %q does not name a cluster", ErrMalformed, e.Source())
+	return t, nil
 }
+
+// checkPartitionKey refuses an event that would be put in order with others than those it belongs to.
+func checkPartitionKey(e cloudevents.Event, want string) error {
+	if got, _ := e.Extensions()[partitionKey].(string); got != want {
+		return &FieldError{partitionKey, fmt.Sprintf("is %.80q, want %.80q", got, want)}
+	}
+	return nil
+}
+
+// isName reports whether s can be the name of a cluster's partition, a log group, a function or a
+// reporter: letters, digits and "._-:", which pass unchanged through URLs, headers and table keys.
+func isName(s string) bool {
+	return s != "" && len(s) <= maxNameBytes && strings.Trim(s, nameBytes) == ""
+}
+
+const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-"

@@ -14,6 +14,8 @@ cd "$root"
 # One line per suite: its name, its kind, the folder of its module, its packages. Kinds:
 #   unit  the packages that do not contain the Kubernetes clients run under the race detector. The others do so
 #         in the long form alone: instrumenting all of Kubernetes takes longer than the tests.
+#   fuzz  fuzzes every target of the packages natively, FUZZ_EXECUTIONS together, in the long form or when it is
+#         named. What the fuzzing starts from, and inputs mutated from a fixed seed, are tests of the unit suites.
 #   e2e   drives bin/zeroplane, which is built first; packages one at a time, and never from the cache.
 # The order lets what has compiled for one suite serve the next.
 suites='
@@ -22,6 +24,7 @@ azurite    unit  .               ./tests/azurite/...
 infra      unit  tests/infra     ./...
 core       unit  .               ./core/...
 events     unit  .               ./events/...
+fuzz       fuzz  .               ./events/...
 adapters   unit  .               ./adapters/...
 functions  unit  .               ./functions/...
 kubectl    e2e   .               ./tests/kubectl/...
@@ -99,6 +102,24 @@ run_unit() {
   fi
 }
 
+# How often decoders are executed by the fuzzing of a suite.
+FUZZ_EXECUTIONS=${FUZZ_EXECUTIONS:-10000000}
+
+# run_fuzz SUITE PACKAGES...: one target after the other, as go test can fuzz no more than one at a time. An input
+# that fails is kept in the package's testdata/fuzz, where it is a test from then on.
+run_fuzz() {
+  local suite=$1 package target targets=()
+  shift
+  for package in "$@"; do
+    for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do targets+=("$package $target"); done
+  done
+  local each=$(((FUZZ_EXECUTIONS + ${#targets[@]} - 1) / ${#targets[@]}))
+  for target in "${targets[@]}"; do
+    echo "--- $target: $each executions"
+    run_tests "$suite" -vet=off -run '^$' -fuzz "^${target#* }\$" -fuzztime "${each}x" -fuzzminimizetime 100x "${target% *}"
+  done
+}
+
 # build_zeroplane: once, before the first suite that drives it.
 build_zeroplane() {
   if [[ -n ${ZEROPLANE_BIN:-} ]]; then return; fi
@@ -109,7 +130,7 @@ build_zeroplane() {
 
 # run_suite NAME KIND FOLDER PACKAGES...
 run_suite() {
-  local name=$1 kind=$2 folder=$3 start=$SECONDS
+  local name=$1 kind=$2 folder=$3 start=$SECONDS packages=()
   shift 3
   suite_passed=0 suite_failed=0 suite_skipped=0
   echo "=== $name"
@@ -120,6 +141,11 @@ run_suite() {
   elif [[ $kind == unit ]]; then
     pushd "$folder" >/dev/null
     run_unit "$name" "$@"
+    popd >/dev/null
+  elif [[ $kind == fuzz ]]; then
+    pushd "$folder" >/dev/null
+    mapfile -t packages <"$work/packages"
+    run_fuzz "$name" "${packages[@]}"
     popd >/dev/null
   elif ! build_zeroplane; then
     echo "FAIL $name: bin/zeroplane does not build"
@@ -150,6 +176,7 @@ go build -o "$work/tally" ./tests/tally
 wanted=" $* "
 while read -r name kind folder packages; do
   if [[ -z $name || ($# -gt 0 && $wanted != *" $name "*) ]]; then continue; fi
+  if [[ $kind == fuzz && ! $long && $# -eq 0 ]]; then continue; fi
   # Packages may be several words.
   # shellcheck disable=SC2086
   run_suite "$name" "$kind" "$folder" $packages </dev/null

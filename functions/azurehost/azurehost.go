@@ -126,8 +126,8 @@ func (h *handler) event(ctx context.Context, data map[string]json.RawMessage) er
 		}
 		for _, e := range list {
 			err := h.host.Hear(ctx, e)
-			if errors.Is(err, events.ErrMalformed) {
-				slog.Error("dropped a malformed event", "binding", name, "error", err)
+			if errors.Is(err, events.ErrMalformed) || errors.Is(err, events.ErrUnknownType) {
+				slog.Error("dropped an event", "binding", name, "type", e.Type(), "error", err)
 				continue
 			}
 			errs = append(errs, err)

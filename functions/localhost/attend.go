@@ -3,6 +3,7 @@ package localhost
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -102,11 +103,22 @@ func (a *awake) attend(ctx context.Context) error {
 }
 
 // Hear does what an event that came from outside is about, and returns when that is done or the context ends. An
-// event of a cluster that is no more is nothing.
+// event of a cluster that is no more is nothing. It fails with events.ErrMalformed or events.ErrUnknownType.
 func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
-	name, err := events.ClusterOf(e)
+	m, err := events.Parse(e)
 	if err != nil {
 		return err
+	}
+	var name string
+	switch m := m.(type) {
+	case events.Changed:
+		name = m.Cluster
+	case events.Due:
+		name = m.Cluster
+	case events.Timer:
+		name = m.Cluster
+	default:
+		return fmt.Errorf("%w: nothing hears %q", events.ErrUnknownType, e.Type())
 	}
 	a, err := h.clusters.get(ctx, name)
 	if errors.Is(err, cluster.ErrNotFound) {
