@@ -221,8 +221,10 @@ func (c Calculator) ExternalAverage(current int32, target int64, values []int64)
 	return out, int64(math.Ceil(float64(total) / float64(current)))
 }
 
-// sum adds values up to the greatest number there is.
-func sum(values []int64) int64 {
+// Sum adds the values of an external metric, up to the greatest number there is.
+//
+// Upstream: GetExternalMetricReplicas (replica_calculator.go).
+func Sum(values []int64) int64 {
 	var total int64
 	for _, value := range values {
 		if value > 0 && total > math.MaxInt64-value {

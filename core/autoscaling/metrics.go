@@ -261,7 +261,7 @@ func (d *decision) external(spec *autoscalingv2.ExternalMetricSource, measured M
 		replicas, average = d.calculator().ExternalAverage(d.in.Scale.StatusReplicas, spec.Target.AverageValue.MilliValue(), values)
 		current.AverageValue = resource.NewMilliQuantity(average, resource.DecimalSI)
 	case spec.Target.Value != nil:
-		total := sum(values)
+		total := Sum(values)
 		if err == nil {
 			replicas, err = d.calculator().Total(d.in.Scale.SpecReplicas, spec.Target.Value.MilliValue(), total)
 		}

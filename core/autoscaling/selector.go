@@ -1,7 +1,6 @@
 package autoscaling
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -9,9 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
-
-// key names an autoscaler as upstream's message does.
-type key struct{ Name, Namespace string }
 
 // choose reads the scale's selector and takes the pods that it matches. None of them may be another
 // autoscaler's. Which other one the message names is left open by upstream; here it is the first by name.
@@ -34,8 +30,9 @@ func (d *decision) choose() error {
 		}
 	}
 	if other, found := d.rival(); found {
-		both := []key{{d.in.Autoscaler.Name, d.in.Autoscaler.Namespace}, {other, d.in.Autoscaler.Namespace}}
-		slices.SortFunc(both, func(a, b key) int { return cmp.Compare(a.Name, b.Name) })
+		namespace := d.in.Autoscaler.Namespace + "/"
+		both := []string{namespace + d.in.Autoscaler.Name, namespace + other}
+		slices.Sort(both)
 		message := fmt.Sprintf("pods by selector %v are controlled by more than one HPA (e.g. %v)", text, both)
 		return d.unselected("AmbiguousSelector", "AmbiguousSelector", message, message)
 	}
