@@ -75,7 +75,7 @@ func TestEveryDecisionIsTheControllersOwn(t *testing.T) {
 			made, difference = follow(t, rand.New(rand.NewPCG(*seed, sequence)), counts)
 		})
 		if difference != "" {
-			t.Fatalf("-autoscaling.seed=%d, sequence %d, look %d: %s", *seed, sequence, made, difference)
+			t.Fatalf("-autoscaling.seed=%d, sequence %d, look %d (-upstream +core): %s", *seed, sequence, made, difference)
 		}
 		total -= made
 	}
@@ -168,8 +168,8 @@ func decide(in autoscaling.Input, refused error) (seen, autoscaling.Decision) {
 	return out, decision
 }
 
-// ordered is a look in which rivals are named in order: upstream takes them from a map, and writes a status
-// again for that alone.
+// ordered is a look as the API stores it, with times of whole seconds, and with rivals named in order:
+// upstream takes them from a map. A status that then is as before is none.
 func ordered(s seen, before *autoscalingv2.HorizontalPodAutoscaler) seen {
 	s.Events = slices.Clone(s.Events)
 	for i, event := range s.Events {
@@ -178,7 +178,7 @@ func ordered(s seen, before *autoscalingv2.HorizontalPodAutoscaler) seen {
 	if s.Status == nil {
 		return s
 	}
-	s.Status = s.Status.DeepCopy()
+	s.Status = stored(s.Status)
 	for i := range s.Status.Conditions {
 		s.Status.Conditions[i].Message = sortedRivals(s.Status.Conditions[i].Message)
 	}
@@ -212,16 +212,12 @@ func shown(s seen) string {
 	return out.String()
 }
 
-// stored is a state after it was written and read.
-func stored(s autoscaling.State) autoscaling.State {
-	data, err := json.Marshal(s)
-	if err != nil {
-		panic(err)
-	}
-	var out autoscaling.State
-	if err := json.Unmarshal(data, &out); err != nil {
-		panic(err)
-	}
+// stored is a value after it was written and read.
+func stored[T any](value T) T {
+	data, err := json.Marshal(value)
+	must(err)
+	var out T
+	must(json.Unmarshal(data, &out))
 	return out
 }
 
