@@ -60,13 +60,13 @@ func cpuAt(usage ...int64) Input {
 	return in
 }
 
-// external replaces the metrics by an external one with a target for each replica.
-func external(in Input, target string, values ...string) Input {
+// external replaces the metrics by an external one, of which there shall be one for each replica.
+func external(in Input, values ...string) Input {
 	in.Autoscaler.Spec.Metrics = []autoscalingv2.MetricSpec{{
 		Type: autoscalingv2.ExternalMetricSourceType,
 		External: &autoscalingv2.ExternalMetricSource{
 			Metric: autoscalingv2.MetricIdentifier{Name: "jobs"},
-			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse(target))},
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse("1"))},
 		},
 	}}
 	in.Measured = make([]Measured, 1)
@@ -155,9 +155,9 @@ func TestDecisions(t *testing.T) {
 		"a pod that goes does not count":                            {with(cpuAt(100, 100), func(in *Input) { in.Pods[1].DeletionTimestamp = new(metav1.NewTime(now)) }), 2, steady, nil},
 		"more than the maximum is cut without a look at metrics":    {with(cpuAt(1), func(in *Input) { in.Scale.SpecReplicas = 12 }), 10, "AbleToScale=True:SucceededRescale ScaledToZero=False:NotScaledToZero", []string{"SuccessfulRescale: New size: 10; reason: Current number of replicas above Spec.MaxReplicas"}},
 		"less than the minimum is raised without a look at metrics": {with(cpuAt(1), func(in *Input) { in.Autoscaler.Spec.MinReplicas = new(int32(2)) }), 2, "AbleToScale=True:SucceededRescale ScaledToZero=False:NotScaledToZero", []string{"SuccessfulRescale: New size: 2; reason: Current number of replicas below Spec.MinReplicas"}},
-		"a target set to zero by hand stays there":                  {external(cpuAt(), "1", "9"), 0, "AbleToScale=True:SucceededGetScale ScalingActive=False:ScalingDisabled", nil},
+		"a target set to zero by hand stays there":                  {external(cpuAt(), "9"), 0, "AbleToScale=True:SucceededGetScale ScalingActive=False:ScalingDisabled", nil},
 		"no jobs, no replicas": {
-			with(external(cpuAt(1), "1", "0"), func(in *Input) {
+			with(external(cpuAt(1), "0"), func(in *Input) {
 				in.Autoscaler.Spec.MinReplicas = new(int32(0))
 				in.State.Recommendations = []Recommendation{{1, now.Add(-time.Hour)}}
 			}), 0,
@@ -165,7 +165,7 @@ func TestDecisions(t *testing.T) {
 			[]string{"SuccessfulRescale: New size: 0; reason: All metrics below target"},
 		},
 		"jobs wake what had none": {
-			with(external(cpuAt(), "1", "3"), func(in *Input) {
+			with(external(cpuAt(), "3"), func(in *Input) {
 				in.Autoscaler.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScaledToZero, Status: corev1.ConditionTrue}}
 			}), 3,
 			"ScaledToZero=False:NotScaledToZero AbleToScale=True:SucceededRescale ScalingActive=True:ValidMetricFound ScalingLimited=False:DesiredWithinRange",
@@ -176,7 +176,7 @@ func TestDecisions(t *testing.T) {
 			"FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API",
 		}},
 		"a metric that fails does not keep others from asking for more": {with(cpuAt(100, 100), func(in *Input) {
-			in.Autoscaler.Spec.Metrics = append(in.Autoscaler.Spec.Metrics, external(cpuAt(), "1").Autoscaler.Spec.Metrics...)
+			in.Autoscaler.Spec.Metrics = append(in.Autoscaler.Spec.Metrics, external(cpuAt()).Autoscaler.Spec.Metrics...)
 			in.Measured = []Measured{{}, {Err: fmt.Errorf("gone")}}
 		}), 4, rescaled, append([]string{"FailedGetExternalMetric: unable to get external metric shop/jobs/nil: unable to fetch metrics from external metrics API: gone"}, above(4)...)},
 		"no request": {with(cpuAt(1), func(in *Input) { in.Pods[0].Spec.Containers[0].Resources.Requests = nil }), 1, fmt.Sprintf(unable, "FailedGetResourceMetric"), []string{

@@ -21,10 +21,12 @@ const past = time.Millisecond
 func (d *decision) lookAgain() { d.state.Due = d.in.Now.Add(syncPeriod) }
 
 // reconsider asks for a decision at the first moment, not before upstream's next look, at which the same
-// recommendation would come to another number of replicas than it has now. When it is met, there is none.
-func (d *decision) reconsider(l limits, wanted, decided int32) {
+// recommendation would come to another number of replicas than it has now. If it was not altered, there is
+// none.
+func (d *decision) reconsider(l limits, wanted int32, out limited) {
 	d.state.Due = time.Time{}
-	if wanted == decided {
+	decided := out.replicas
+	if wanted == out.stabilized && wanted == decided {
 		return
 	}
 	after := d.state.clone()

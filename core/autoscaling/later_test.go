@@ -15,8 +15,9 @@ func TestNothingChangesBeforeItIsDue(t *testing.T) {
 		l, s := anyLimits(t), anyState(t)
 		wanted := rapid.Int32Range(0, 20).Draw(t, "wanted")
 		d := &decision{in: Input{Now: now}, state: s}
-		decided := l.apply(&d.state, wanted, now).replicas
-		d.reconsider(l, wanted, decided)
+		out := l.apply(&d.state, wanted, now)
+		decided := out.replicas
+		d.reconsider(l, wanted, out)
 
 		after := d.state.clone()
 		if decided != l.current {
@@ -99,12 +100,12 @@ func TestAStateIsBounded(t *testing.T) {
 			t.Fatalf("%d replicas were added, want %d", got, 3*maxHistory)
 		}
 		window := time.Duration(rapid.IntRange(1, 3*maxHistory).Draw(t, "window")) * time.Second
-		unbounded := State{Recommendations: all}
-		if got, want := bounded.between(50, 50, window, window, at), unbounded.between(50, 50, window, window, at); got != want {
+		ours, theirs := bounded.clone(), State{Recommendations: all}.clone()
+		if got, want := ours.between(50, 50, window, window, at), theirs.between(50, 50, window, window, at); got != want {
 			t.Fatalf("%d replicas, without a bound %d", got, want)
 		}
-		low := State{Recommendations: bounded.Recommendations}
-		if got, want := low.highest(-1, at), (&State{Recommendations: all}).highest(-1, at); got != want {
+		ours, theirs = bounded.clone(), State{Recommendations: all}.clone()
+		if got, want := ours.highest(-1, at), theirs.highest(-1, at); got != want {
 			t.Fatalf("the highest is %d, without a bound %d", got, want)
 		}
 	})

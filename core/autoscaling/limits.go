@@ -58,7 +58,7 @@ func (d *decision) limit(wanted int32) int32 {
 		status = corev1.ConditionTrue
 	}
 	d.condition(autoscalingv2.ScalingLimited, status, out.bound.reason, out.bound.message)
-	d.reconsider(l, wanted, out.replicas)
+	d.reconsider(l, wanted, out)
 	return out.replicas
 }
 
