@@ -144,14 +144,14 @@ func OpenBehind(ctx context.Context, o Options) (*Host, error) {
 }
 
 func (h *Host) openBehind(ctx context.Context) (err error) {
-	h.address, h.rootCA = h.opts.Front.Address, h.opts.Front.RootCA
-	host, number := h.address, httpsPort
-	if name, port, err := net.SplitHostPort(h.address); err == nil {
-		host = name
+	host, number := h.opts.Front.Address, httpsPort
+	if name, port, err := net.SplitHostPort(host); err == nil {
 		if number, err = strconv.Atoi(port); err != nil {
-			return fmt.Errorf("the port of %q: %w", h.address, err)
+			return fmt.Errorf("the port of %q: %w", host, err)
 		}
+		host = name
 	}
+	h.address, h.rootCA = net.JoinHostPort(host, strconv.Itoa(number)), h.opts.Front.RootCA
 	key, err := sealKeyFromEnv()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package functionshost_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -109,4 +110,19 @@ func TestWhatAnInstanceLeftIsDoneWithoutARequest(t *testing.T) {
 		t.Errorf("%d of 5 replicas are ready", d.Status.ReadyReplicas)
 	}
 	t.Logf("calls: %v", h.Calls())
+}
+
+// TestKubectlIsServedFromZero runs scenarios of tests/kubectl through the host, which ends every instance between any
+// two calls. The long form runs all of them.
+func TestKubectlIsServedFromZero(t *testing.T) {
+	scenarios := "TestKubectl/together/scale"
+	if os.Getenv("ZEROPLANE_LONG") != "" {
+		scenarios = "TestKubectl"
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-vet=off", "-timeout=2h", "-run="+scenarios, "../kubectl") //nolint:gosec // of this repository
+	cmd.Env = append(os.Environ(), "ZEROPLANE_TARGET="+target.Functions)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestKubectl/together/scale") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
