@@ -49,7 +49,7 @@ func (m Maker) Adopt(ctx context.Context, a Adoption) (Info, error) {
 	}
 	// What is removed is removed even if the caller has given up.
 	if err := a.Write(ctx, info.Partition()); err != nil {
-		return Info{}, errors.Join(err, m.removeRows(context.WithoutCancel(ctx), info.Partition()))
+		return Info{}, errors.Join(err, m.discard(ctx, info))
 	}
 	if !exists {
 		err = m.Registry.insert(ctx, info)
@@ -78,7 +78,7 @@ func (r Registry) replace(ctx context.Context, former, i Info) error {
 		{Kind: table.Put, Key: leftKey(former), Value: leaves},
 		{Kind: table.Delete, Key: leftKey(i), ETag: table.Any},
 	})
-	if (errors.Is(err, table.ErrNotFound) || errors.Is(err, table.ErrChanged)) && r.registered(ctx, i) {
+	if err != nil && !errors.Is(err, table.ErrInvalid) && r.registered(ctx, i) {
 		return nil
 	}
 	if errors.Is(err, table.ErrNotFound) || errors.Is(err, table.ErrChanged) {

@@ -72,7 +72,7 @@ func (m Maker) Create(ctx context.Context, name string, now time.Time) (Info, Ke
 		return Info{}, Keys{}, err
 	}
 	if err := m.bear(ctx, info, keys); err != nil {
-		return Info{}, Keys{}, errors.Join(fmt.Errorf("writing the first objects of cluster %q: %w", name, err), m.removeRows(ctx, info.Partition()))
+		return Info{}, Keys{}, errors.Join(fmt.Errorf("writing the first objects of cluster %q: %w", name, err), m.discard(ctx, info))
 	}
 	err = m.Registry.insert(ctx, info)
 	if errors.Is(err, ErrExists) { // made at the same time: this one is nobody's
@@ -139,6 +139,12 @@ func (m Maker) RemoveRows(ctx context.Context, i Info) error {
 	return nil
 }
 
+// discard removes the rows of a cluster that was not registered. Where one of its transactions may be under way yet,
+// the note of them stays, for Sweep.
+func (m Maker) discard(ctx context.Context, i Info) error {
+	return m.RemoveRows(context.WithoutCancel(ctx), i)
+}
+
 // Sweep removes what a crash left of clusters whose making or deleting began before a time. Nobody may be
 // at it any more.
 func (m Maker) Sweep(ctx context.Context, before time.Time) error {
@@ -150,7 +156,15 @@ func (m Maker) Sweep(ctx context.Context, before time.Time) error {
 		if l.At.After(before) {
 			continue
 		}
-		if err := m.removeRows(ctx, l.Partition); err != nil {
+		remove := m.removeRows
+		registered, err := m.Registry.holds(ctx, l.Partition)
+		if err != nil {
+			return err
+		}
+		if registered { // the note came late, or twice
+			remove = m.Registry.forget
+		}
+		if err := remove(ctx, l.Partition); err != nil {
 			return fmt.Errorf("removing the rows that a crash left of cluster %q: %w", l.Partition, err)
 		}
 	}
@@ -192,8 +206,8 @@ func (m Maker) empty(ctx context.Context, partition string) error {
 			ops[i] = table.Op{Kind: table.Delete, Key: row.Key, ETag: table.Any}
 		}
 		if len(ops) > 0 {
-			err := m.Registry.Store.Commit(ctx, partition, ops)
-			if errors.Is(err, table.ErrNotFound) { // another instance empties it too: look again
+			err := table.Repeat(ctx, m.Registry.Store, partition, ops)
+			if errors.Is(err, table.ErrNotFound) { // it was done, or another instance empties it too: look again
 				q.Continue = ""
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -115,9 +116,9 @@ func (r Registry) announce(ctx context.Context, i Info) error {
 	if err != nil {
 		return err
 	}
-	// The id was drawn, so the row is nobody else's, and may be there if a client of the store tried twice.
+	// The id was drawn, so the row is nobody else's.
 	op := table.Op{Kind: table.Put, Key: leftKey(i), Value: value}
-	if err := r.Store.Commit(ctx, registryPartition, []table.Op{op}); err != nil {
+	if err := table.Repeat(ctx, r.Store, registryPartition, []table.Op{op}); err != nil {
 		return fmt.Errorf("announcing cluster %q: %w", i.Name, err)
 	}
 	return nil
@@ -133,7 +134,7 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 		{Kind: table.Insert, Key: registryFrom + i.Name, Value: value},
 		{Kind: table.Delete, Key: leftKey(i), ETag: table.Any},
 	})
-	if errors.Is(err, table.ErrExists) && r.registered(ctx, i) {
+	if (errors.Is(err, table.ErrExists) || table.OutcomeUnknown(err)) && r.registered(ctx, i) {
 		return nil
 	}
 	if errors.Is(err, table.ErrExists) {
@@ -145,11 +146,27 @@ func (r Registry) insert(ctx context.Context, i Info) error {
 	return nil
 }
 
-// registered reports whether a transaction that was refused was refused because it had been done: a client of
-// the store sends one again when the reply is lost.
+// registered reports whether a transaction that seemed to fail was done: its reply was lost, or it was refused since a
+// client of the store had sent it before.
 func (r Registry) registered(ctx context.Context, i Info) bool {
 	there, err := r.Get(ctx, i.Name)
 	return err == nil && there.ID == i.ID
+}
+
+// holds reports whether a registered cluster has partitions whose names begin so.
+func (r Registry) holds(ctx context.Context, partition string) (bool, error) {
+	name, _, _ := strings.Cut(partition, ".")
+	i, err := r.Get(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && i.Partition() == partition, err
+}
+
+// removed reports whether a cluster is registered no more, after a transaction that seemed to fail.
+func (r Registry) removed(ctx context.Context, i Info) bool {
+	there, err := r.Get(ctx, i.Name)
+	return errors.Is(err, ErrNotFound) || err == nil && there.ID != i.ID
 }
 
 // remove takes a cluster from the registry, and notes that its partitions are left. It fails with
@@ -163,6 +180,9 @@ func (r Registry) remove(ctx context.Context, i Info) error {
 		{Kind: table.Delete, Key: registryFrom + i.Name, ETag: i.etag},
 		{Kind: table.Put, Key: leftKey(i), Value: value},
 	})
+	if table.OutcomeUnknown(err) && r.removed(ctx, i) {
+		return nil
+	}
 	if errors.Is(err, table.ErrNotFound) || errors.Is(err, table.ErrChanged) {
 		return fmt.Errorf("%w: %q", ErrNotFound, i.Name)
 	}
@@ -225,7 +245,7 @@ func (r Registry) left(ctx context.Context) ([]left, error) {
 
 // forget removes the note of partitions that are empty.
 func (r Registry) forget(ctx context.Context, partition string) error {
-	err := r.Store.Commit(ctx, registryPartition, []table.Op{{Kind: table.Delete, Key: leftFrom + partition, ETag: table.Any}})
+	err := table.Repeat(ctx, r.Store, registryPartition, []table.Op{{Kind: table.Delete, Key: leftFrom + partition, ETag: table.Any}})
 	if err != nil && !errors.Is(err, table.ErrNotFound) {
 		return fmt.Errorf("forgetting the partitions %q: %w", partition, err)
 	}

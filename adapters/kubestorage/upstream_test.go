@@ -30,7 +30,6 @@ import (
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
-	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
@@ -220,27 +219,13 @@ var stores = map[string]struct {
 		t.Cleanup(func() { _ = s.Close() })
 		return s
 	}},
-	"Azurite, sole writer": {sole: true, open: func(t *testing.T) table.Store { return openAzure(t, nil) }},
+	"Azurite, sole writer": {sole: true, open: func(t *testing.T) table.Store { return azurite.Open(t, nil) }},
 	"Azurite behind limits, one of many": {open: func(t *testing.T) table.Store {
 		limited := limits.New(nil, limits.Options{Seed: 1})
-		s := openAzure(t, limited)
+		s := azurite.Open(t, limited)
 		limited.SetFaults(limits.Faults{ShortPages: 0.3, EmptyPages: 0.1, Busy: 0.005, Unconnected: 0.005})
 		return s
 	}},
-}
-
-// openAzure opens a table of the test's own in Azurite, reached through a transport if there is one.
-func openAzure(t *testing.T, transport *limits.Transport) *azure.Store {
-	t.Helper()
-	o := azure.Options{ConnectionString: azurite.Shared(t).ConnectionString(), Table: azurite.TableName(t)}
-	if transport != nil {
-		o.Transport = transport
-	}
-	s, err := azure.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 type options struct {

@@ -107,7 +107,7 @@ func (d *due) op() (table.Op, error) {
 func (i Import) putDue(ctx context.Context, partition string, puts []table.Op) error {
 	for len(puts) > 0 {
 		n := min(len(puts), table.MaxOps)
-		if err := errors.Join(ctx.Err(), i.Maker.Registry.Store.Commit(ctx, partition, puts[:n])); err != nil {
+		if err := errors.Join(ctx.Err(), table.Repeat(ctx, i.Maker.Registry.Store, partition, puts[:n])); err != nil {
 			return fmt.Errorf("writing what is due: %w", err)
 		}
 		puts = puts[n:]

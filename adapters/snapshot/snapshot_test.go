@@ -179,7 +179,7 @@ func TestAClusterUnderLoadThatIsImportedElsewhereIsEqual(t *testing.T) {
 	}
 	last := map[string]uint64{}
 	for name, target := range targets {
-		time.Sleep(200 * time.Millisecond)
+		awaitChanges(t, logs)
 		file, header, end := export(t, born)
 		wants := map[string]*tablelog.State{}
 		for _, l := range header.Logs {
@@ -501,6 +501,28 @@ func TestTheClusterOfAnEarlierTimeIsExact(t *testing.T) {
 		x.At = at
 		if _, _, err := x.Write(t.Context(), io.Discard); !errors.Is(err, snapshot.ErrTooOld) || !strings.Contains(err.Error(), want) {
 			t.Errorf("at %s: %v, want %q", at, err, want)
+		}
+	}
+}
+
+// awaitChanges waits until others have written some.
+func awaitChanges(t *testing.T, logs kubestorage.Logs) {
+	t.Helper()
+	const some = 50
+	written := func() (sum uint64) {
+		for _, group := range kubestorage.Groups {
+			state, err := logs[group].Current(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += state.Rev
+		}
+		return sum
+	}
+	before := written()
+	for deadline := time.Now().Add(time.Minute); written() < before+some; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("fewer than %d changes in a minute", some)
 		}
 	}
 }

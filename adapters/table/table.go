@@ -212,6 +212,26 @@ func All(ctx context.Context, s Store, partition string, q Query, yield func(Row
 	}
 }
 
+// maxRepeats of a transaction whose outcome stays unknown.
+const maxRepeats = 4
+
+// Repeat commits a transaction that may be applied twice or late: it is sent again, a few times, while its outcome is
+// unknown. A repetition may meet what an earlier one did, so a Delete may fail with ErrNotFound after it was done.
+func Repeat(ctx context.Context, s Store, partition string, ops []Op) error {
+	for attempt := 1; ; attempt++ {
+		err := s.Commit(ctx, partition, ops)
+		if err == nil || !OutcomeUnknown(err) || attempt == maxRepeats || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// OutcomeUnknown reports whether a transaction that failed with err may have been applied, or may yet be.
+func OutcomeUnknown(err error) bool {
+	var conflict *ConflictError
+	return err != nil && !errors.As(err, &conflict) && !errors.Is(err, ErrInvalid)
+}
+
 // Check returns why an operation cannot be applied to a row that exists or not, nil if it can.
 func Check(op Op, etag string, exists bool) error {
 	switch op.Kind {

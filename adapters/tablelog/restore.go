@@ -94,12 +94,12 @@ func (r *Restoring) Close(ctx context.Context) error {
 	return r.flush(ctx)
 }
 
-// flush commits what waits. A repetition changes nothing, so a client of the store may try again.
+// flush commits what waits. A repetition changes nothing.
 func (r *Restoring) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.store.Commit(ctx, r.partition, r.ops); err != nil {
+	if err := table.Repeat(ctx, r.store, r.partition, r.ops); err != nil {
 		return fmt.Errorf("restoring partition %q: %w", r.partition, err)
 	}
 	r.ops, r.bytes = r.ops[:0], 0

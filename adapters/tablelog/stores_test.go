@@ -5,10 +5,10 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
-	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/tests/azurite"
@@ -21,6 +21,8 @@ type kind struct {
 	open func(t testing.TB) table.Store
 	// far tables take milliseconds for what others do in microseconds.
 	far bool
+	// checks is how often the short form tries a property, 0 for as often as rapid does.
+	checks int
 }
 
 var kinds = map[string]kind{
@@ -32,28 +34,15 @@ var kinds = map[string]kind{
 		}
 		t.Cleanup(func() { _ = s.Close() })
 		return s
-	}},
-	"Azurite": {far: true, open: func(t testing.TB) table.Store { return openAzure(t, nil) }},
+	}, checks: 25},
+	"Azurite": {far: true, checks: 3, open: func(t testing.TB) table.Store { return azurite.Open(t, nil) }},
 	// Transactions are refused and their replies lost, pages are short: what is committed is still committed once.
-	"Azurite behind limits": {far: true, open: func(t testing.TB) table.Store {
+	"Azurite behind limits": {far: true, checks: 3, open: func(t testing.TB) table.Store {
 		limited := limits.New(nil, limits.Options{Seed: 1})
-		s := openAzure(t, limited)
+		s := azurite.Open(t, limited)
 		limited.SetFaults(limits.Faults{ShortPages: 0.3, EmptyPages: 0.1, Busy: 0.01, Unconnected: 0.01})
 		return s
 	}},
-}
-
-func openAzure(t testing.TB, transport *limits.Transport) *azure.Store {
-	t.Helper()
-	o := azure.Options{ConnectionString: azurite.Shared(t).ConnectionString(), Table: azurite.TableName(t)}
-	if transport != nil {
-		o.Transport = transport
-	}
-	s, err := azure.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // over runs a test over every kind of table.
@@ -77,12 +66,12 @@ func (k kind) fewChecks(t *testing.T) {
 	t.Helper()
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
-	if k.far {
-		n := "3"
-		if os.Getenv("ZEROPLANE_LONG") != "" {
-			n = "30"
-		}
-		if err := checks.Value.Set(n); err != nil {
+	n := k.checks
+	if os.Getenv("ZEROPLANE_LONG") != "" {
+		n *= 10
+	}
+	if n > 0 {
+		if err := checks.Value.Set(strconv.Itoa(n)); err != nil {
 			t.Fatal(err)
 		}
 	}

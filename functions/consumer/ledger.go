@@ -330,7 +330,7 @@ func (l *ledger) storeCursors(ctx context.Context, cursors map[string]map[string
 	if len(ops) == 0 {
 		return nil
 	}
-	if err := l.store.Commit(ctx, l.partition, ops); err != nil {
+	if err := table.Repeat(ctx, l.store, l.partition, ops); err != nil {
 		return fmt.Errorf("storing cursors: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -251,5 +253,70 @@ func TestRowsOfAFunctionThatIsNoMoreRingNobody(t *testing.T) {
 	}
 	if _, there, err := open(store).next(t.Context()); there || err != nil {
 		t.Errorf("something is due: %t, %v", there, err)
+	}
+}
+
+// TestASettlementOfUnknownOutcomeLosesAndDoublesNothing has each transaction of a settlement fail without a reply, and
+// the batch come again, as it does after a failure.
+func TestASettlementOfUnknownOutcomeLosesAndDoublesNothing(t *testing.T) {
+	const many = 130 // need three transactions
+	var before, after []plan.Later
+	for i := range many {
+		before = append(before, later("retry", fmt.Sprint(i), 1))
+		after = append(after, later("retry", fmt.Sprint(i), 60))
+	}
+	cursor := map[string]uint64{"pods": 7}
+	for _, fate := range contract.Fates {
+		for n := range 3 {
+			store := contract.NewUnknown(memory.New())
+			l := open(store)
+			settle(t, l, nil, before)
+			store.Fail(store.Commits()+n, fate)
+			if err := l.settle(t.Context(), "jobs", cursor, before, after); !errors.Is(err, contract.ErrNoReply) {
+				t.Fatalf("transaction %d %s: %v", n, fate, err)
+			}
+			if got := len(due(t, l)); got != many {
+				t.Errorf("transaction %d %s: %d are due of %d", n, fate, got, many)
+			}
+			if err := l.settle(t.Context(), "jobs", cursor, due(t, l), after); err != nil {
+				t.Errorf("transaction %d %s: the batch again: %v", n, fate, err)
+			}
+			if _, err := store.Land(); err != nil {
+				t.Fatal(err)
+			}
+			for name, l := range map[string]*ledger{"this": l, "another": open(store)} {
+				if diff := cmp.Diff(sorted(after), sorted(due(t, l))); diff != "" {
+					t.Errorf("transaction %d %s, %s instance (-want +got):\n%s", n, fate, name, diff)
+				}
+			}
+			if got, err := open(store).cursor(t.Context(), "jobs"); err != nil || !cmp.Equal(cursor, got) {
+				t.Errorf("transaction %d %s: the cursor is %v, %v", n, fate, got, err)
+			}
+			if rows := rows(t, store); rows != many+1 {
+				t.Errorf("transaction %d %s: %d rows, want %d", n, fate, rows, many+1)
+			}
+		}
+	}
+}
+
+func sorted(all []plan.Later) []plan.Later {
+	return slices.SortedFunc(slices.Values(all), func(a, b plan.Later) int { return strings.Compare(a.Subject.Name, b.Subject.Name) })
+}
+
+// TestCursorsOfUnknownOutcomeAreStoredAgain: an older one that comes late has a batch handled twice, and no more.
+func TestCursorsOfUnknownOutcomeAreStoredAgain(t *testing.T) {
+	for _, fate := range contract.Fates {
+		store := contract.NewUnknown(memory.New())
+		store.Fail(0, fate)
+		want := map[string]uint64{"pods": 3}
+		if err := open(store).storeCursors(t.Context(), map[string]map[string]uint64{"jobs": want}); err != nil {
+			t.Errorf("%s: %v", fate, err)
+		}
+		if _, err := store.Land(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := open(store).cursor(t.Context(), "jobs"); err != nil || !cmp.Equal(want, got) {
+			t.Errorf("%s: the cursor is %v, %v", fate, got, err)
+		}
 	}
 }

@@ -297,6 +297,9 @@ func (c *clusters) rouseDirty(ctx context.Context) error {
 	first := map[string]time.Time{}
 	for _, m := range marks {
 		if !known[m.cluster] { // it was deleted
+			if c.host.opts.Store.Shared {
+				continue // or is about to be registered by another
+			}
 			if err := removeMark(ctx, c.host.store, m.key, m.etag); err != nil {
 				return err
 			}

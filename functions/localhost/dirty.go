@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
@@ -52,9 +53,6 @@ type dirty struct {
 // timerInterval is how long a cluster may stay dirty before the timer looks for cursors that were
 // left behind: a bell is quick, and no guarantee.
 const timerInterval = 30 * time.Second
-
-// maxPuts of a row whose outcome stays unknown.
-const maxPuts = 4
 
 // renewAfter is how old a row may be before a write renews it. It is much less than the time after which
 // others take it over: a write is never made under a row that somebody else removes.
@@ -127,7 +125,7 @@ func (d *dirty) mark(ctx context.Context) error {
 	if d.atOnce() && (d.instance == "" || time.Since(d.written) < renewAfter) {
 		return nil
 	}
-	if err := d.put(ctx, dirtyRow{}); err != nil {
+	if err := d.put(ctx); err != nil {
 		return err
 	}
 	if d.marks != nil {
@@ -144,27 +142,28 @@ func (d *dirty) takeOver(ctx context.Context) error {
 	return d.mark(ctx)
 }
 
-func (d *dirty) put(ctx context.Context, row dirtyRow) error {
+// put writes the row that says "at once". One that comes late does no harm.
+func (d *dirty) put(ctx context.Context) error {
 	written := time.Now()
-	row.Written = written.UTC()
-	value, err := json.Marshal(row)
+	value, err := dirtyRow{Written: written.UTC()}.encode()
 	if err != nil {
-		return fmt.Errorf("encoding a dirty row: %w", err)
+		return err
 	}
 	d.known = false
 	op := table.Op{Kind: table.Put, Key: d.key(), Value: value}
-	for attempt := 1; ; attempt++ {
-		// Twice the same is the same: where the outcome is unknown it is sent again.
-		err := d.store.Commit(ctx, dirtyPartition, []table.Op{op})
-		if err == nil {
-			break
-		}
-		if attempt == maxPuts || ctx.Err() != nil {
-			return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
-		}
+	if err := table.Repeat(ctx, d.store, dirtyPartition, []table.Op{op}); err != nil {
+		return fmt.Errorf("marking cluster %q dirty: %w", d.cluster, err)
 	}
-	d.known, d.there, d.wake, d.written = true, true, row.Wake, written
+	d.known, d.there, d.wake, d.written = true, true, time.Time{}, written
 	return nil
+}
+
+func (r dirtyRow) encode() ([]byte, error) {
+	value, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a dirty row: %w", err)
+	}
+	return value, nil
 }
 
 // clean removes the row, or lets it name the next time, unless a write is under way or the
@@ -175,42 +174,63 @@ func (d *dirty) clean(ctx context.Context, next time.Time, caughtUp func() bool)
 	if d.inFlight > 0 || !caughtUp() {
 		return false, nil
 	}
-	if !next.IsZero() {
-		if d.known && d.there && d.wake.Equal(next) {
-			return true, nil
-		}
-		err := d.put(ctx, dirtyRow{Wake: next})
-		return err == nil, err
-	}
-	if d.known && !d.there {
+	wanted := !next.IsZero()
+	if d.known && d.there == wanted && (!wanted || d.wake.Equal(next)) {
 		return true, nil
 	}
 	d.known = false
-	if err := removeMark(ctx, d.store, d.key(), table.Any); err != nil {
-		return false, err
+	if err := d.replace(ctx, next); err != nil {
+		return false, fmt.Errorf("cleaning the dirty row %q: %w", d.key(), err)
 	}
-	d.known, d.there = true, false
+	d.known, d.there, d.wake = true, wanted, next
 	return true, nil
+}
+
+// replace has the row name a time, or removes it where that is zero, if the row stays as it is read here: where the
+// outcome is unknown this may come late, and then it must not undo what was marked since. The caller holds mu.
+func (d *dirty) replace(ctx context.Context, next time.Time) error {
+	row, err := d.store.Get(ctx, dirtyPartition, d.key())
+	missing := errors.Is(err, table.ErrNotFound)
+	if err != nil && !missing {
+		return err
+	}
+	if missing && next.IsZero() {
+		return nil
+	}
+	op := table.Op{Kind: table.Delete, Key: d.key(), ETag: row.ETag}
+	if !next.IsZero() {
+		op.Kind = table.Update
+		if missing {
+			op.Kind = table.Insert
+		}
+		if op.Value, err = (dirtyRow{Wake: next}).encode(); err != nil {
+			return err
+		}
+	}
+	return d.store.Commit(ctx, dirtyPartition, []table.Op{op})
 }
 
 // removeMark removes a row, if it is there and has the ETag.
 func removeMark(ctx context.Context, store table.Store, key, etag string) error {
-	err := store.Commit(ctx, dirtyPartition, []table.Op{{Kind: table.Delete, Key: key, ETag: etag}})
+	err := table.Repeat(ctx, store, dirtyPartition, []table.Op{{Kind: table.Delete, Key: key, ETag: etag}})
 	if err != nil && !errors.Is(err, table.ErrNotFound) && !errors.Is(err, table.ErrChanged) {
 		return fmt.Errorf("removing the dirty row %q: %w", key, err)
 	}
 	return nil
 }
 
-// removeDirty removes all rows of a cluster that is no more.
+// removeDirty removes all rows of a cluster that is no more. Those of another that was made since stay.
 func removeDirty(ctx context.Context, store table.Store, name string) error {
 	marks, err := dirtyMarks(ctx, store)
 	if err != nil {
 		return err
 	}
+	if _, err := (cluster.Registry{Store: store}).Get(ctx, name); !errors.Is(err, cluster.ErrNotFound) {
+		return err
+	}
 	for _, m := range marks {
 		if m.cluster == name {
-			if err := removeMark(ctx, store, m.key, table.Any); err != nil {
+			if err := removeMark(ctx, store, m.key, m.etag); err != nil {
 				return err
 			}
 		}

@@ -2,7 +2,6 @@ package localhost
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"os"
 	"path/filepath"
@@ -33,30 +32,6 @@ func encryptionConfig(t *testing.T, keys ...string) string {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// openEncrypted runs a host on a store with an encryption configuration, until stop.
-func openEncrypted(t *testing.T, store table.Store, dir, config string) (h *Host, stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	h, err := Open(ctx, Options{
-		Listen: "127.0.0.1:0", Data: dir, Kubeconfig: filepath.Join(dir, "kubeconfig"), MaxAwake: 4, EncryptionConfig: config,
-		Store: Store{Store: store, Close: func() error { return nil }},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := h.Serve(ctx, func() { close(ready) }); err != nil {
-			t.Error(err)
-		}
-	}()
-	<-ready
-	stop = func() { cancel(); <-ended }
-	t.Cleanup(stop)
-	return h, stop
 }
 
 // stored returns the values of all rows of the default cluster's config maps and secrets.
@@ -90,7 +65,7 @@ func TestWhatIsEncryptedIsNowhereInTheStoreAndReadAsIfItWerePlain(t *testing.T) 
 	t.Setenv(SealKeyEnv, "")
 	const word = "correct-horse-battery-staple"
 	store, dir := memorytable.New(), t.TempDir()
-	h, stop := openEncrypted(t, store, dir, encryptionConfig(t, "first"))
+	h, stop := serve(t, Options{Data: dir, MaxAwake: 4, EncryptionConfig: encryptionConfig(t, "first"), Store: lent(store)})
 	c := admin(t, h, h)
 	ctx := t.Context()
 	secrets := c.CoreV1().Secrets("default")
@@ -111,7 +86,7 @@ func TestWhatIsEncryptedIsNowhereInTheStoreAndReadAsIfItWerePlain(t *testing.T) 
 	stop()
 
 	// A new key encrypts what is written, and reads what the old one did.
-	h, stop = openEncrypted(t, store, dir, encryptionConfig(t, "second", "first"))
+	h, stop = serve(t, Options{Data: dir, MaxAwake: 4, EncryptionConfig: encryptionConfig(t, "second", "first"), Store: lent(store)})
 	secrets = admin(t, h, h).CoreV1().Secrets("default")
 	s, err := secrets.Get(ctx, "s", metav1.GetOptions{})
 	if err != nil || string(s.Data["word"]) != word {
@@ -127,7 +102,7 @@ func TestWhatIsEncryptedIsNowhereInTheStoreAndReadAsIfItWerePlain(t *testing.T) 
 	stop()
 
 	// Without the key it cannot be read, and the error says so.
-	h, _ = openEncrypted(t, store, dir, encryptionConfig(t, "third"))
+	h, _ = serve(t, Options{Data: dir, MaxAwake: 4, EncryptionConfig: encryptionConfig(t, "third"), Store: lent(store)})
 	if _, err := admin(t, h, h).CoreV1().Secrets("default").Get(ctx, "s", metav1.GetOptions{}); err == nil || !strings.Contains(err.Error(), "no matching key was found for the provided AES transformer") {
 		t.Errorf("with another key: %v", err)
 	}
@@ -140,7 +115,7 @@ func TestAnEncryptionConfigurationThatCannotBeReadIsRefused(t *testing.T) {
 	}
 	_, err := Open(t.Context(), Options{
 		Listen: "127.0.0.1:0", Data: t.TempDir(), Kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), MaxAwake: 1, EncryptionConfig: file,
-		Store: Store{Store: memorytable.New(), Close: func() error { return nil }},
+		Store: lent(memorytable.New()),
 	})
 	if err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("%v", err)

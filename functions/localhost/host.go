@@ -329,7 +329,7 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 	failed := make(chan error, 1)
 	go func() { failed <- h.http.ServeTLS(h.listener, "", "") }()
 	openCaches.add(h.cache)
-	if err := h.start(ctx); err != nil {
+	if err := persist(ctx, startPatience, h.start); err != nil {
 		if ctx.Err() != nil { // told to stop meanwhile
 			err = nil
 		}
@@ -347,7 +347,7 @@ func (h *Host) Serve(ctx context.Context, ready func()) error {
 	}
 }
 
-// start wakes the default cluster and those with work left.
+// start wakes the default cluster and those with work left. It may be called again.
 func (h *Host) start(ctx context.Context) error {
 	a, err := h.clusters.get(ctx, cluster.Default)
 	if err != nil {

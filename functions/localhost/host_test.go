@@ -122,11 +122,12 @@ func TestASecretIsWrittenWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// serve runs a host until the test ends or stop is called.
-func serve(t *testing.T, dir string, maxAwake int) (h *Host, stop func()) {
+// serve runs a host on a free port, with its kubeconfig in its data directory, until the test ends or stop is called.
+func serve(t *testing.T, o Options) (h *Host, stop func()) {
 	t.Helper()
+	o.Listen, o.Kubeconfig = "127.0.0.1:0", filepath.Join(o.Data, "kubeconfig")
 	ctx, cancel := context.WithCancel(context.Background())
-	h, err := Open(ctx, Options{Listen: "127.0.0.1:0", Data: dir, Kubeconfig: filepath.Join(dir, "kubeconfig"), MaxAwake: maxAwake})
+	h, err := Open(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +172,7 @@ func client(t *testing.T, h *Host, name string) *kubernetes.Clientset {
 func TestClustersAnswerWhileTheyArePutToSleepAndWoken(t *testing.T) {
 	const members, writes = 5, 30
 	dir := t.TempDir()
-	h, stop := serve(t, dir, 2)
+	h, stop := serve(t, Options{Data: dir, MaxAwake: 2})
 	var clients []*kubernetes.Clientset
 	for i := range members {
 		clients = append(clients, client(t, h, fmt.Sprintf("c%d", i)))
@@ -207,7 +208,7 @@ func TestClustersAnswerWhileTheyArePutToSleepAndWoken(t *testing.T) {
 	if _, err := h.clusters.get(ctx, "c1"); !errors.Is(err, errStopping) {
 		t.Errorf("a stopped host: %v", err)
 	}
-	again, _ := serve(t, dir, 2)
+	again, _ := serve(t, Options{Data: dir, MaxAwake: 2})
 	infos, err := again.maker.Registry.List(ctx)
 	if err != nil || len(infos) != members { // and default
 		t.Errorf("after a restart there are %d clusters, %v", len(infos), err)

@@ -1,7 +1,6 @@
 package localhost
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -28,28 +27,16 @@ import (
 // patience is how long a test waits for what must come.
 const patience = time.Minute
 
+// lent is a store that outlives its hosts.
+func lent(store table.Store) Store { return Store{Store: store, Close: func() error { return nil }} }
+
 // shareStore runs a host on a store that others use, with the given seal key in the environment.
 func shareStore(t *testing.T, store table.Store, nodes int) *Host {
 	t.Helper()
 	t.Setenv(SealKeyEnv, base64.StdEncoding.EncodeToString(make([]byte, cluster.SealBytes)))
-	dir := t.TempDir()
-	ctx, cancel := context.WithCancel(context.Background())
-	h, err := Open(ctx, Options{
-		Listen: "127.0.0.1:0", Data: dir, Kubeconfig: filepath.Join(dir, "kubeconfig"), MaxAwake: 4, SimulateNodes: nodes,
-		Store: Store{Store: store, Close: func() error { return nil }, Shared: true},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := h.Serve(ctx, func() { close(ready) }); err != nil {
-			t.Error(err)
-		}
-	}()
-	<-ready
-	t.Cleanup(func() { cancel(); <-ended })
+	shared := lent(store)
+	shared.Shared = true
+	h, _ := serve(t, Options{Data: t.TempDir(), MaxAwake: 4, SimulateNodes: nodes, Store: shared})
 	return h
 }
 

@@ -41,5 +41,5 @@ func CheckDirtyRow(row table.Row) error {
 
 // MarkDirty notes that a cluster may have work left, so that the next start wakes it. Nothing of it may run.
 func MarkDirty(ctx context.Context, store table.Store, name string) error {
-	return (&dirty{store: store, cluster: name}).put(ctx, dirtyRow{})
+	return (&dirty{store: store, cluster: name}).put(ctx)
 }

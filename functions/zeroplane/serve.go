@@ -10,8 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
-	"github.com/zeroplane/zeroplane/adapters/table"
-	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/functions/localhost"
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 )
@@ -77,28 +75,17 @@ func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
 	go apiserver.Warm()
 	opened, err := store.open(ctx)
 	if err != nil {
-		return advise(err, o)
+		return err
 	}
 	o.Store = opened
 	h, err := localhost.Open(ctx, o)
 	if err != nil {
-		return advise(err, o)
+		return store.advise(err)
 	}
-	return advise(h.Serve(ctx, func() {
+	return store.advise(h.Serve(ctx, func() {
 		startup.Served()
 		greet(cmd, h, o)
-	}), o)
-}
-
-// advise adds to an error what to do about it.
-func advise(err error, o localhost.Options) error {
-	switch {
-	case errors.Is(err, pebble.ErrLocked):
-		return fmt.Errorf("%w\nAnother zeroplane serves from %s. Stop it, or choose another directory with --data", err, o.Data)
-	case errors.Is(err, table.ErrCorrupt):
-		return fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.Data)
-	}
-	return err
+	}))
 }
 
 // check refuses what cannot be served with, before anything is made.

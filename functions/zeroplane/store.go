@@ -79,13 +79,21 @@ func (o *storeOptions) openEmbedded() (localhost.Store, error) {
 		return localhost.Store{}, fmt.Errorf("there is no store in %s. Name the data directory of a server with --data", o.data)
 	}
 	db, err := ahead.Open(dir)
-	switch {
-	case errors.Is(err, pebble.ErrLocked):
-		return localhost.Store{}, fmt.Errorf("%w\nAnother zeroplane works on %s. Stop it, or choose another directory with --data", err, o.data)
-	case errors.Is(err, table.ErrCorrupt):
-		return localhost.Store{}, fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.data)
-	case err != nil:
-		return localhost.Store{}, err
+	if err != nil {
+		return localhost.Store{}, o.advise(err)
 	}
 	return localhost.Store{Store: db, Close: db.Close}, nil
+}
+
+// advise adds to an error of the embedded store what to do about it.
+func (o *storeOptions) advise(err error) error {
+	switch {
+	case o.kind != ahead.EmbeddedStore:
+		return err
+	case errors.Is(err, pebble.ErrLocked):
+		return fmt.Errorf("%w\nAnother zeroplane works on %s. Stop it, or choose another directory with --data", err, o.data)
+	case errors.Is(err, table.ErrCorrupt):
+		return fmt.Errorf("%w\nNo row was changed. Restore the directory %s from a backup, or start anew with another --data", err, o.data)
+	}
+	return err
 }

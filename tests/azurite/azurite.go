@@ -24,6 +24,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/zeroplane/zeroplane/adapters/table/azure"
 )
 
 // Azurite's well-known account, which it has on every machine.
@@ -248,6 +252,16 @@ func (s *Server) Stop() {
 		_ = s.cmd.Process.Kill()
 		<-s.exited
 	}
+}
+
+// Open opens a table of the test's own in the shared service, reached through a transport unless that is nil.
+func Open(t testing.TB, transport policy.Transporter) *azure.Store {
+	t.Helper()
+	s, err := azure.Open(t.Context(), azure.Options{ConnectionString: Shared(t).ConnectionString(), Table: TableName(t), Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 var notInTableName = regexp.MustCompile(`[^A-Za-z0-9]`)

@@ -177,7 +177,7 @@ func TestASecondProcessOnTheSameDataIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := local.Run(t, "serve", "--listen=127.0.0.1:0", "--data="+local.DataDir(s.Dir), "--kubeconfig="+s.Kubeconfig)
-	if second.Code != 1 || !strings.Contains(second.Stderr, "Another zeroplane serves from "+local.DataDir(s.Dir)) {
+	if second.Code != 1 || !strings.Contains(second.Stderr, "Another zeroplane works on "+local.DataDir(s.Dir)) {
 		t.Errorf("exit code %d, and it says %q", second.Code, second.Stderr)
 	}
 	after, err := os.ReadFile(s.Kubeconfig)

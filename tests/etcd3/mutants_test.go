@@ -399,6 +399,7 @@ func TestEveryMutantIsCaught(t *testing.T) {
 	p := startPeer(t)
 	for name, m := range mutants {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for seed := range maxMutantHistories {
 				h := histories.Example(seed)
 				peers, err := p.newTheirs()

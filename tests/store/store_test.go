@@ -255,9 +255,9 @@ func goOn(t *testing.T, s *local.Server, version string) {
 	}
 }
 
-func stats(t *testing.T, dir string) {
+func stats(t *testing.T, dir string, arguments ...string) {
 	t.Helper()
-	if got := store(t, dir, 0, "stats"); !strings.Contains(got.Stdout, "deployments.apps ") || !strings.Contains(got.Stdout, "On Azure Tables, for a month: $") {
+	if got := store(t, dir, 0, append([]string{"stats"}, arguments...)...); !strings.Contains(got.Stdout, "deployments.apps ") || !strings.Contains(got.Stdout, "On Azure Tables, for a month: $") {
 		t.Errorf("stats: %s", got.Stdout)
 	}
 	var counted struct {
@@ -271,7 +271,7 @@ func stats(t *testing.T, dir string) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(store(t, dir, 0, "stats", "-o", "json").Stdout), &counted); err != nil {
+	if err := json.Unmarshal([]byte(store(t, dir, 0, append([]string{"stats", "-o", "json"}, arguments...)...).Stdout), &counted); err != nil {
 		t.Fatal(err)
 	}
 	c := counted.Clusters[0]

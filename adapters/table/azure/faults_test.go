@@ -186,7 +186,7 @@ func TestReadsAreSentAgainAfterAnyFailureThatMayPass(t *testing.T) {
 func TestRetriesEndBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
 	s, _ := faulty(t, limits.Faults{Busy: 1})
-	const most = 5 * time.Second
+	const most = 2 * time.Second
 	calls := map[string]func(context.Context) error{
 		"get": func(ctx context.Context) error { _, err := s.Get(ctx, partition, "a"); return err },
 		"range": func(ctx context.Context) error {
