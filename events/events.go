@@ -77,6 +77,21 @@ func Parse(e cloudevents.Event) (Message, error) {
 	return nil, fmt.Errorf("%w: %.80q", ErrUnknownType, e.Type())
 }
 
+// ClusterOf returns the cluster that a message is of.
+func ClusterOf(m Message) string {
+	switch m := m.(type) {
+	case Changed:
+		return m.Cluster
+	case Due:
+		return m.Cluster
+	case Timer:
+		return m.Cluster
+	case Samples:
+		return m.Cluster
+	}
+	return ""
+}
+
 // message keeps a failed parse from returning a half-read value.
 func message[M Message](m M, err error) (Message, error) {
 	if err != nil {

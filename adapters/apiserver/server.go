@@ -20,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/admission/initializer"
 	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/registry/generic"
@@ -143,6 +144,9 @@ func (s *Server) Mount(path string, h http.Handler) {
 	s.generic.Handler.NonGoRestfulMux.Handle(path, h)
 	s.generic.Handler.NonGoRestfulMux.HandlePrefix(path+"/", h)
 }
+
+// Authorizer says who may do what in the cluster.
+func (s *Server) Authorizer() authorizer.UnconditionalAuthorizer { return s.generic.Authorizer }
 
 // Decoder returns the decoder of stored objects.
 func (s *Server) Decoder() kubestorage.Decoder { return s.decoder }

@@ -109,16 +109,9 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
-	var name string
-	switch m := m.(type) {
-	case events.Changed:
-		name = m.Cluster
-	case events.Due:
-		name = m.Cluster
-	case events.Timer:
-		name = m.Cluster
-	default:
-		return fmt.Errorf("%w: nothing hears %q", events.ErrUnknownType, e.Type())
+	name := events.ClusterOf(m)
+	if err := heard(m); err != nil {
+		return err
 	}
 	a, err := h.clusters.get(ctx, name)
 	if errors.Is(err, cluster.ErrNotFound) {
@@ -130,6 +123,35 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 	}
 	defer a.leave()
 	return a.attend(ctx)
+}
+
+// heard fails with events.ErrUnknownType for a message that nothing here acts on.
+func heard(m events.Message) error {
+	if _, samples := m.(events.Samples); samples {
+		return fmt.Errorf("%w: nothing hears %q yet", events.ErrUnknownType, events.SamplesType)
+	}
+	return nil
+}
+
+// hear takes an event that came to the cluster's webhook, and does not wait: it only says that there may be something
+// to do. Of many that come at once, one is enough.
+func (a *awake) hear(_ context.Context, e cloudevents.Event) error {
+	m, err := events.Parse(e)
+	if err == nil {
+		err = heard(m)
+	}
+	if err != nil || a.looking.Swap(true) {
+		return err
+	}
+	a.enter()
+	go func() {
+		defer a.leave()
+		a.looking.Store(false)
+		if err := a.functions.Wake(a.requests); err != nil && a.requests.Err() == nil {
+			slog.Warn("cannot look for what an event is about; the timer will", "cluster", a.info.Name, "type", e.Type(), "error", err)
+		}
+	}()
+	return nil
 }
 
 // ring has somebody look at a cluster at a time, if there are bells that outlast this process.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -15,6 +16,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/doorbell"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/adapters/webhook"
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 	"github.com/zeroplane/zeroplane/functions/disruption"
@@ -46,6 +48,8 @@ type awake struct {
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
+	// looking is set while somebody is about to look for what an event from outside may be about.
+	looking atomic.Bool
 	// rested is closed, and made anew, whenever the functions have caught up.
 	rested chan struct{}
 }
@@ -99,6 +103,9 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.unhear = bell.Subscribe(a.functions.Ring)
 	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
 	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
+	a.server.Mount(eventsPath, webhook.New(webhook.Options{
+		Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: info.Name, Hear: a.hear,
+	}))
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/adapters/webhook"
 )
 
 const (
@@ -35,7 +36,9 @@ const (
 	// maxStreams of one HTTP/2 connection, as kube-apiserver's.
 	maxStreams   = 250
 	clustersPath = "/clusters/"
-	httpsPort    = 443
+	// eventsPath is where a cluster takes CloudEvents.
+	eventsPath = "/events"
+	httpsPort  = 443
 )
 
 // Options of the host.
@@ -385,6 +388,10 @@ func (h *Host) route(w http.ResponseWriter, req *http.Request) {
 		name, path, _ = strings.Cut(rest, "/")
 		req.URL.Path, req.URL.RawPath = "/"+path, ""
 		req.RequestURI = req.URL.RequestURI()
+	}
+	if req.Method == http.MethodOptions && req.URL.Path == eventsPath {
+		webhook.Handshake(w, req)
+		return
 	}
 	a, err := h.clusters.get(req.Context(), name)
 	if err != nil {
