@@ -246,6 +246,28 @@ func pause(ctx context.Context, attempt int) {
 	}
 }
 
+// rest waits before a transaction is sent again, longer each time and at least what the service asks for. It returns
+// false, at once, where that would not end before the deadline.
+func rest(ctx context.Context, attempt int, err error) bool {
+	const unit = 4 * time.Millisecond
+	d := time.Duration(rand.Int64N(int64(unit) << (2 * attempt))) //nolint:gosec // jitter
+	var asks interface{ RetryAfter() time.Duration }
+	if errors.As(err, &asks) {
+		d += asks.RetryAfter()
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // take removes from the queue, in order, what fits in one transaction.
 func (l *Log) take() []*submission {
 	l.queueMu.Lock()
@@ -406,10 +428,9 @@ func (l *Log) send(ctx context.Context, ops []table.Op, rev, id uint64) error {
 		case conflict, errors.Is(err, table.ErrInvalid):
 			return err
 		}
-		if l.opts.SoleWriter || attempt == maxSends-1 || ctx.Err() != nil {
+		if l.opts.SoleWriter || attempt == maxSends-1 || !rest(ctx, attempt, err) {
 			return err
 		}
-		pause(ctx, attempt)
 	}
 }
 

@@ -32,9 +32,9 @@ func (l *Log) Compact(ctx context.Context, before uint64, maxRows int) (uint64, 
 		return 0, err
 	}
 	before = min(before, s.Rev)
-	for removed, lost := 0, 0; ; {
+	for done, lost := 0, 0; ; {
 		floor, err := l.readFloor(ctx)
-		if err != nil || floor.rev >= before || removed >= maxRows || lost == maxAttempts {
+		if err != nil || floor.rev >= before || done >= maxRows || lost == maxAttempts {
 			return floor.rev, err
 		}
 		n, err := l.compactOnce(ctx, floor, before)
@@ -45,11 +45,11 @@ func (l *Log) Compact(ctx context.Context, before uint64, maxRows int) (uint64, 
 		case err != nil:
 			return floor.rev, fmt.Errorf("compacting partition %q: %w", l.partition, err)
 		}
-		removed += n
+		done += n
 	}
 }
 
-// compactOnce moves the floor by one transaction and returns the number of rows removed.
+// compactOnce moves the floor by one transaction and returns the number of rows examined or removed, whichever is more.
 func (l *Log) compactOnce(ctx context.Context, floor floorRow, before uint64) (int, error) {
 	records, err := l.records(ctx, floor.rev, min(before-1, floor.rev+compactBatch-1))
 	if err != nil {
@@ -78,7 +78,7 @@ func (l *Log) compactOnce(ctx context.Context, floor floorRow, before uint64) (i
 	if err := l.store.Commit(ctx, l.partition, ops); err != nil {
 		return 0, err
 	}
-	return len(ops) - 1, nil
+	return max(len(ops)-1, int(next-floor.rev)), nil //nolint:gosec // one batch
 }
 
 // missing returns why a row above a floor is not there.

@@ -26,6 +26,8 @@ const (
 	maxBatchBytes = table.MaxCommitBytes - 64<<10
 	// recentEvents kept in memory for watches that resume and for lists of the near past.
 	recentEvents = 4096
+	// recentBytes of them at most, as estimated, beside the newest change.
+	recentBytes = 16 << 20
 	// maxQueuedEvents of a watch whose reader is slow; more ends the watch, and its client resumes.
 	maxQueuedEvents = 20000
 	// maxReplay is the number of log rows that are read to make up for a revision of the past; what
@@ -129,7 +131,9 @@ type Log struct {
 	// watchMu guards what follows, and is held while a state and its events are published.
 	watchMu sync.Mutex
 	recent  []Event
-	subs    map[*Subscription]struct{}
+	// recentSize is what recent takes, in bytes.
+	recentSize int64
+	subs       map[*Subscription]struct{}
 	// following is set while a goroutine looks at the log for those who watch it.
 	following bool
 }
@@ -276,7 +280,7 @@ func (l *Log) reload(ctx context.Context) (*State, error) {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(s)
-	l.recent = nil
+	l.recent, l.recentSize = nil, 0
 	for sub := range l.subs {
 		sub.end(ErrCompacted)
 		delete(l.subs, sub)
@@ -286,17 +290,43 @@ func (l *Log) reload(ctx context.Context) (*State, error) {
 
 // publish makes a state and the events that led to it visible together. The caller leads.
 func (l *Log) publish(next *State, events []Event) {
-	l.opts.Cache.resized(l, next.size)
+	l.opts.Cache.resized(l, next.size+l.show(next, events))
+}
+
+// show does the publishing, and returns the size of the changes in memory.
+func (l *Log) show(next *State, events []Event) int64 {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
-	l.recent = append(l.recent, events...)
-	if drop := len(l.recent) - recentEvents; drop > recentEvents/4 {
-		l.recent = append([]Event(nil), l.recent[drop:]...)
-	}
+	l.remember(events)
 	for sub := range l.subs {
 		sub.deliver(events, next.Rev)
 	}
+	return l.recentSize
+}
+
+// remember keeps events in memory, and lets go of the oldest. The caller holds watchMu.
+func (l *Log) remember(events []Event) {
+	l.recent = append(l.recent, events...)
+	for _, e := range events {
+		l.recentSize += e.size()
+	}
+	if len(l.recent) <= recentEvents+recentEvents/4 && l.recentSize <= recentBytes {
+		return
+	}
+	drop, size := 0, l.recentSize
+	for ; drop < len(l.recent)-1 && (len(l.recent)-drop > recentEvents || size > recentBytes*3/4); drop++ {
+		size -= l.recent[drop].size()
+	}
+	l.recent, l.recentSize = append([]Event(nil), l.recent[drop:]...), size
+}
+
+// size is what an event may alone keep in memory, in bytes, as estimated.
+func (e Event) size() int64 {
+	if e.Entry != nil {
+		return e.Entry.size()
+	}
+	return e.Prev.size()
 }
 
 // Trim drops from memory what can be had again from the store or made anew: the recent changes, and with
@@ -323,6 +353,6 @@ func (l *Log) Trim(ctx context.Context) error {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
-	l.recent = nil
+	l.recent, l.recentSize = nil, 0
 	return nil
 }

@@ -62,11 +62,14 @@ func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
 		return o.openEmbedded()
 	}
 	options := azure.OptionsFromEnv()
-	options.Table = o.table
+	options.Table, options.Existing = o.table, o.existing
 	if o.endpoint != "" {
 		options.Endpoint = o.endpoint
 	}
 	s, err := azure.Open(ctx, options)
+	if errors.Is(err, azure.ErrNoTable) {
+		err = fmt.Errorf("%w. Name the table of a server with --azure-table", err)
+	}
 	if err != nil {
 		return localhost.Store{}, fmt.Errorf("opening the store in Azure: %w", err)
 	}

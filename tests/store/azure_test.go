@@ -28,6 +28,12 @@ func TestATableInAzureIsCheckedAndCounted(t *testing.T) {
 		t.Errorf("check: %s", got.Stdout)
 	}
 	stats(t, dir, inAzure)
+	for _, command := range []string{"check", "stats"} {
+		got := store(t, dir, 1, command, inAzure, "--azure-table=mistyped")
+		if !strings.Contains(got.Stderr, azure.ErrNoTable.Error()) || got.Stdout != "" {
+			t.Errorf("%s of a table that is missing prints %q and %q", command, got.Stdout, got.Stderr)
+		}
+	}
 	partition, row := removeRow(t, azure.Options{ConnectionString: connection})
 	got := store(t, dir, 1, "check", inAzure)
 	if want := partition + " " + row + " object-rows: "; !strings.HasPrefix(got.Stdout, want) || strings.Count(got.Stdout, "\n") != 1 {

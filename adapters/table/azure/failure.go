@@ -46,6 +46,9 @@ type Error struct {
 	after time.Duration
 }
 
+// RetryAfter is how long the service asks to wait, 0 if it does not say.
+func (e *Error) RetryAfter() time.Duration { return e.after }
+
 func (e *Error) Error() string {
 	text := fmt.Sprintf("the table service answered %d", e.Status)
 	if e.Code != "" {

@@ -34,9 +34,12 @@ const (
 	scratch = "_check-"
 )
 
+// ErrNoTable is wrapped by Open's error for a table that is missing, or not zeroplane's, where it must exist.
+var ErrNoTable = errors.New("there is no such table of zeroplane")
+
 // Open returns the store in a table, which it makes when it is missing. It sends one request, a read of one row,
 // unless the table is new: then it makes it and looks whether it is in key order. It fails with ErrCosmos,
-// with table.ErrCorrupt for a table of another version of zeroplane, and otherwise with what went wrong.
+// with ErrNoTable, with table.ErrCorrupt for a table of another version of zeroplane, and otherwise with what went wrong.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -48,14 +51,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening table %s at %s: %w", o.Table, o.Endpoint, err)
 	}
 	s.service, s.client = service, service.NewClient(o.Table)
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(ctx, o.Existing); err != nil {
 		return nil, fmt.Errorf("opening table %s at %s: %w", o.Table, o.Endpoint, err)
 	}
 	return s, nil
 }
 
 // prepare makes sure that the table is there and is in key order.
-func (s *Store) prepare(ctx context.Context) error {
+func (s *Store) prepare(ctx context.Context, existing bool) error {
 	row, err := s.Get(ctx, storePartition, checkedKey)
 	switch {
 	case err == nil:
@@ -63,12 +66,16 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("%w: it was made by another version of zeroplane", table.ErrCorrupt)
 		}
 		return nil
+	case errors.Is(err, errNoTable) && existing:
+		return ErrNoTable
 	case errors.Is(err, errNoTable):
 		if err := s.create(ctx); err != nil {
 			return err
 		}
 	case !errors.Is(err, table.ErrNotFound):
 		return err
+	case existing:
+		return fmt.Errorf("%w: it is a table of something else", ErrNoTable)
 	}
 	if err := s.checkOrder(ctx); err != nil {
 		return err

@@ -50,6 +50,9 @@ type Options struct {
 	// Credential is a Microsoft Entra identity.
 	Credential azcore.TokenCredential
 
+	// Existing refuses a table that is missing or is not zeroplane's, with ErrNoTable, instead of making it.
+	Existing bool
+
 	// Transport sends the requests, nil for the SDK's own.
 	Transport policy.Transporter
 }
