@@ -323,10 +323,13 @@ func (l *Log) remember(events []Event) {
 
 // size is what an event may alone keep in memory, in bytes, as estimated.
 func (e Event) size() int64 {
-	if e.Entry != nil {
+	switch {
+	case e.Entry != nil:
 		return e.Entry.size()
+	case e.Prev != nil:
+		return e.Prev.size()
 	}
-	return e.Prev.size()
+	return 0
 }
 
 // Trim drops from memory what can be had again from the store or made anew: the recent changes, and with
