@@ -13,7 +13,6 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/census"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
-
 	"github.com/zeroplane/zeroplane/functions/localhost"
 )
 

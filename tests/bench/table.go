@@ -32,10 +32,9 @@ const (
 
 // tables are two instances on one table in Azurite, behind what counts their requests.
 type tables struct {
-	counter  *limits.Transport
-	clusters []cluster
-	clients  [][]kubernetes.Interface
-	stops    []func() error
+	counter *limits.Transport
+	clients [][]kubernetes.Interface
+	stops   []func() error
 }
 
 // measureTable counts what calls ask of a table in Azure: queries and transactions, not time, since Azurite takes

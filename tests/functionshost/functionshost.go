@@ -17,6 +17,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -138,11 +139,7 @@ func (h *Host) Stop() {
 func (h *Host) Calls() map[string]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := map[string]int{}
-	for name, n := range h.calls {
-		out[name] = n
-	}
-	return out
+	return maps.Clone(h.calls)
 }
 
 func (h *Host) count(function string) {

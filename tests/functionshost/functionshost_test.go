@@ -119,7 +119,7 @@ func TestKubectlIsServedFromZero(t *testing.T) {
 	if os.Getenv("ZEROPLANE_LONG") != "" {
 		scenarios = "TestKubectl"
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-vet=off", "-timeout=2h", "-run="+scenarios, "../kubectl") //nolint:gosec // of this repository
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-vet=off", "-timeout=2h", "-run="+scenarios, "../kubectl")
 	cmd.Env = append(os.Environ(), "ZEROPLANE_TARGET="+target.Functions)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestKubectl/together/scale") {

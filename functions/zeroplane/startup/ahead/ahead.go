@@ -69,7 +69,7 @@ func start(args []string) *opening {
 func dirOf(args []string) string {
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.ParseErrorsWhitelist.UnknownFlags = true
+	f.ParseErrorsAllowlist.UnknownFlags = true
 	data := f.String("data", DefaultData(), "")
 	store := f.String("store", EmbeddedStore, "")
 	help := f.BoolP("help", "h", false, "")
