@@ -255,17 +255,7 @@ func rest(ctx context.Context, attempt int, err error) bool {
 	if errors.As(err, &asks) {
 		d += asks.RetryAfter()
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return table.Wait(ctx, d)
 }
 
 // take removes from the queue, in order, what fits in one transaction.

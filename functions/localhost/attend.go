@@ -64,22 +64,33 @@ func (m dirtyMark) left(now time.Time) bool {
 
 // attend takes a cluster's work over and does it.
 func (h *Host) attend(ctx context.Context, name string, marks []dirtyMark) error {
-	a, err := h.clusters.get(ctx, name)
-	if errors.Is(err, cluster.ErrNotFound) {
-		return h.removeMarks(ctx, marks)
-	}
-	if err != nil {
+	a, err := h.takeOver(ctx, name, marks)
+	if a == nil {
 		return err
 	}
 	defer a.leave()
-	// Its own row first, so that the work is never nobody's.
-	if err := a.dirty.takeOver(ctx); err != nil {
-		return err
-	}
-	if err := h.removeMarks(ctx, marks); err != nil {
-		return err
-	}
 	return a.attend(ctx)
+}
+
+// takeOver makes what rows say is left of a cluster this instance's own, and returns the cluster, which the caller
+// must leave, or nil if there is none or it failed.
+func (h *Host) takeOver(ctx context.Context, name string, marks []dirtyMark) (*awake, error) {
+	a, err := h.clusters.get(ctx, name)
+	if errors.Is(err, cluster.ErrNotFound) {
+		return nil, h.removeMarks(ctx, marks)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Its own row first, so that the work is never nobody's.
+	if err = a.dirty.takeOver(ctx); err == nil {
+		err = h.removeMarks(ctx, marks)
+	}
+	if err != nil {
+		a.leave()
+		return nil, err
+	}
+	return a, nil
 }
 
 func (h *Host) removeMarks(ctx context.Context, marks []dirtyMark) error {

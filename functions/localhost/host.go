@@ -177,7 +177,7 @@ func (h *Host) Kubeconfig(ctx context.Context) ([]byte, error) { return h.ensure
 // Handler answers requests of clients.
 func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.route) }
 
-// Close ends a host that was opened behind a front.
+// Close ends the clusters and the store. Requests must have ended.
 func (h *Host) Close() error {
 	h.endWatches()
 	h.clusters.close()
@@ -374,10 +374,7 @@ func (h *Host) stop(endRequests func()) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = h.http.Close()
 	}
-	h.clusters.close()
-	openCaches.remove(h.cache)
-	h.memory.stop()
-	return errors.Join(err, h.close())
+	return errors.Join(err, h.Close())
 }
 
 // route sends a request to its cluster: the bare path is the default one's.

@@ -2,7 +2,6 @@ package localhost
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -69,20 +68,11 @@ func (n *neighbours) visit(ctx context.Context, now time.Time) error {
 
 // takeOver makes what another instance left this one's own: its row first, so that it is never nobody's.
 func (n *neighbours) takeOver(ctx context.Context, m dirtyMark) error {
-	a, err := n.host.clusters.get(ctx, m.cluster)
-	if errors.Is(err, cluster.ErrNotFound) {
-		return removeMark(ctx, n.host.store, m.key, m.etag)
-	}
-	if err != nil {
+	a, err := n.host.takeOver(ctx, m.cluster, []dirtyMark{m})
+	if a == nil {
 		return err
 	}
 	defer a.leave()
-	if err := a.dirty.takeOver(ctx); err != nil {
-		return err
-	}
-	if err := removeMark(ctx, n.host.store, m.key, m.etag); err != nil {
-		return err
-	}
 	a.functions.Ring(events.Timer{Cluster: m.cluster, Time: time.Now()}.Event())
 	return nil
 }

@@ -159,16 +159,7 @@ func TestAzureDeploy(t *testing.T) {
 			if ok == c.fails || !strings.Contains(out, c.says) {
 				t.Fatalf("ended well: %v; printed:\n%s", ok, out)
 			}
-			for _, pattern := range c.want {
-				if !has(calls, pattern) {
-					t.Errorf("no call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
-				}
-			}
-			for _, pattern := range c.wantNone {
-				if has(calls, pattern) {
-					t.Errorf("a call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
-				}
-			}
+			checkCalls(t, calls, c.want, c.wantNone)
 		})
 	}
 }
@@ -202,16 +193,7 @@ func TestAWSDeploy(t *testing.T) {
 			if ok == c.fails || !strings.Contains(out, c.says) {
 				t.Fatalf("ended well: %v; printed:\n%s", ok, out)
 			}
-			for _, pattern := range c.want {
-				if !has(calls, pattern) {
-					t.Errorf("no call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
-				}
-			}
-			for _, pattern := range c.wantNone {
-				if has(calls, pattern) {
-					t.Errorf("a call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
-				}
-			}
+			checkCalls(t, calls, c.want, c.wantNone)
 		})
 	}
 }
@@ -298,5 +280,20 @@ func TestPackagesHoldWhatTheirHostsRead(t *testing.T) {
 				t.Errorf("archive (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// checkCalls looks for calls that match each pattern of want, and for none that matches one of wantNone.
+func checkCalls(t *testing.T, calls, want, wantNone []string) {
+	t.Helper()
+	for _, pattern := range want {
+		if !has(calls, pattern) {
+			t.Errorf("no call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
+		}
+	}
+	for _, pattern := range wantNone {
+		if has(calls, pattern) {
+			t.Errorf("a call matches %q in\n%s", pattern, strings.Join(calls, "\n"))
+		}
 	}
 }

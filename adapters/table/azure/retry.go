@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
 )
 
 const (
@@ -40,7 +42,7 @@ func (s *Store) retry(ctx context.Context, what string, again func(error) bool, 
 			return fmt.Errorf("%s, %d times: %w", what, attempt, err)
 		}
 		s.counters.retries.Add(1)
-		if !wait(ctx, delay(attempt, err)) {
+		if !table.Wait(ctx, delay(attempt, err)) {
 			return fmt.Errorf("%s: no time for another attempt: %w", what, err)
 		}
 	}
@@ -61,21 +63,6 @@ func delay(attempt int, err error) time.Duration {
 		d += e.after
 	}
 	return d
-}
-
-// wait returns false, at once, where the wait would not end before the deadline, and when the caller gave up.
-func wait(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // untrusted reports whether a server's certificate was not accepted.
