@@ -43,6 +43,8 @@ type Log struct {
 	// ChangesPerHour since the oldest change whose time is known, over SpanHours; 0 if none is.
 	ChangesPerHour float64 `json:"changesPerHour"`
 	SpanHours      float64 `json:"spanHours"`
+	// TransactionsPerHour that made those changes, if they were shared as those were that are kept.
+	TransactionsPerHour float64 `json:"transactionsPerHour"`
 }
 
 // Cluster is what one cluster holds.
@@ -52,12 +54,13 @@ type Cluster struct {
 	// Others are the partitions that are no logs.
 	Others []Partition `json:"others"`
 	// Kinds counts objects by resource and group, such as "deployments.apps".
-	Kinds          map[string]int `json:"kinds"`
-	Rows           int            `json:"rows"`
-	Bytes          int64          `json:"bytes"`
-	Objects        int            `json:"objects"`
-	ChangesPerHour float64        `json:"changesPerHour"`
-	// OperationsDollars and StorageDollars are for a month.
+	Kinds               map[string]int `json:"kinds"`
+	Rows                int            `json:"rows"`
+	Bytes               int64          `json:"bytes"`
+	Objects             int            `json:"objects"`
+	ChangesPerHour      float64        `json:"changesPerHour"`
+	TransactionsPerHour float64        `json:"transactionsPerHour"`
+	// OperationsDollars, for the transactions that change something, and StorageDollars are for a month.
 	OperationsDollars float64 `json:"operationsDollarsPerMonth"`
 	StorageDollars    float64 `json:"storageDollarsPerMonth"`
 }
@@ -75,6 +78,7 @@ func Take(ctx context.Context, store table.Store, info cluster.Info, now time.Ti
 		c.add(l.Partition)
 		c.Objects += l.Objects
 		c.ChangesPerHour += l.ChangesPerHour
+		c.TransactionsPerHour += l.TransactionsPerHour
 	}
 	for _, group := range cluster.EventGroups {
 		p, err := takePartition(ctx, store, kubestorage.Partition(info.Partition(), group), func(table.Row) {})
@@ -84,7 +88,7 @@ func Take(ctx context.Context, store table.Store, info cluster.Info, now time.Ti
 		c.Others = append(c.Others, p)
 		c.add(p)
 	}
-	c.OperationsDollars = c.ChangesPerHour * HoursPerMonth * DollarsPerOperation
+	c.OperationsDollars = c.TransactionsPerHour * HoursPerMonth * DollarsPerOperation
 	c.StorageDollars = float64(c.Bytes) / gigabyte * DollarsPerGigabyteMonth
 	return c, nil
 }
@@ -110,6 +114,12 @@ func takeLog(ctx context.Context, store table.Store, name string, now time.Time,
 	var l Log
 	var oldest tablelog.Position
 	var broken error
+	floor, err := tablelog.New(store, name, tablelog.Options{}).Floor(ctx)
+	if err != nil {
+		return l, err
+	}
+	l.Floor = floor
+	var kept sharing
 	p, err := takePartition(ctx, store, name, func(row table.Row) {
 		if l.Rows++; progress != nil && l.Rows%progressRows == 0 {
 			progress(progressRows)
@@ -125,6 +135,9 @@ func takeLog(ctx context.Context, store table.Store, name string, now time.Time,
 		case change.Written != 0 && (oldest.Rev == 0 || change.Rev < oldest.Rev):
 			oldest = tablelog.Position{Rev: change.Rev, Written: change.Written}
 		}
+		if !object && change.Rev >= l.Floor {
+			kept.add(change)
+		}
 		l.Revision = max(l.Revision, change.Rev)
 	})
 	l.Partition = p
@@ -132,12 +145,27 @@ func takeLog(ctx context.Context, store table.Store, name string, now time.Time,
 		return l, err
 	}
 	l.Revision = max(l.Revision, 1)
-	if l.Floor, err = tablelog.New(store, name, tablelog.Options{}).Floor(ctx); err != nil {
-		return l, err
-	}
 	if span := now.Sub(time.UnixMilli(oldest.Written)); oldest.Rev != 0 && span > 0 {
 		l.SpanHours = span.Hours()
 		l.ChangesPerHour = float64(l.Revision-oldest.Rev+1) / max(l.SpanHours, 1.0/60)
+		l.TransactionsPerHour = l.ChangesPerHour * kept.share()
 	}
 	return l, nil
 }
+
+// sharing counts changes and the transactions that made them. Those of one transaction are next to each other and
+// have its write-id.
+type sharing struct {
+	changes, transactions int
+	last                  uint64
+}
+
+func (s *sharing) add(c tablelog.Saved) {
+	if s.changes++; s.transactions == 0 || c.WriteID != s.last {
+		s.transactions++
+	}
+	s.last = c.WriteID
+}
+
+// share is the number of transactions for each change.
+func (s *sharing) share() float64 { return float64(s.transactions) / float64(max(s.changes, 1)) }

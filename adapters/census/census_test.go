@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
@@ -16,7 +17,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 )
 
-// TestACensusCountsWhatIsThere after 101 changes in one hour, of which the first 50 are compacted.
+// TestACensusCountsWhatIsThere after 101 changes in one hour, two in a transaction, of which the first 50 are compacted.
 func TestACensusCountsWhatIsThere(t *testing.T) {
 	store := memory.New()
 	info := cluster.Info{Name: "c", ID: "01234567"}
@@ -24,23 +25,28 @@ func TestACensusCountsWhatIsThere(t *testing.T) {
 	now := start
 	name := kubestorage.Partition(info.Partition(), kubestorage.PodsGroup)
 	l := tablelog.New(store, name, tablelog.Options{Now: func() time.Time { return now }})
-	commit := func(c tablelog.Change) {
+	commit := func(changes ...tablelog.Change) {
 		t.Helper()
 		s, err := l.Current(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e := s.Get(c.Key); e != nil {
-			c.Expect = e.Rev
+		for i, c := range changes {
+			if e := s.Get(c.Key); e != nil {
+				changes[i].Expect = e.Rev
+			}
 		}
-		if _, _, err := l.Commit(t.Context(), []tablelog.Change{c}, nil); err != nil {
+		if _, _, err := l.Commit(t.Context(), changes, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	commit(tablelog.Change{Key: "core/pods/default/old", Value: []byte("x")})
-	for i := range 100 {
+	for i := 0; i < 100; i += 2 {
 		now = start.Add(time.Duration(i) * 36 * time.Second)
-		commit(tablelog.Change{Key: fmt.Sprintf("core/pods/default/p%d", i%3), Value: []byte("x")})
+		pod := func(i int) tablelog.Change {
+			return tablelog.Change{Key: fmt.Sprintf("core/pods/default/p%d", i%3), Value: []byte("x")}
+		}
+		commit(pod(i), pod(i+1))
 	}
 	if _, err := l.Compact(t.Context(), 52, 1000); err != nil {
 		t.Fatal(err)
@@ -57,8 +63,9 @@ func TestACensusCountsWhatIsThere(t *testing.T) {
 	want := Log{
 		Partition: Partition{Name: name, Rows: 60, Bytes: got.Bytes}, Group: kubestorage.PodsGroup,
 		Revision: 102, Floor: 52, Objects: 4, ChangesPerHour: 101, SpanHours: 1,
+		TransactionsPerHour: 101 * 26.0 / 51, // the oldest kept is the second of its transaction
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]int{"pods": 4}, c.Kinds); diff != "" {
@@ -76,8 +83,8 @@ func TestACensusCountsWhatIsThere(t *testing.T) {
 	if c.Rows != 61 || c.Bytes != bytes || c.Objects != 4 || c.ChangesPerHour != 101 {
 		t.Errorf("%+v, want 61 rows of %d bytes", c, bytes)
 	}
-	// 101 changes an hour are 73,730 a month, at $0.00036 for 10,000.
-	if c.OperationsDollars < 0.00265 || c.OperationsDollars > 0.00266 {
+	// 51.5 transactions an hour are 37,600 a month, at $0.00036 for 10,000.
+	if c.OperationsDollars < 0.00135 || c.OperationsDollars > 0.00136 {
 		t.Errorf("operations cost $%f", c.OperationsDollars)
 	}
 }

@@ -149,15 +149,18 @@ func (w *watcher) run(endBookmark bool) {
 			}
 			timer.rearm()
 		case <-w.sub.Wake():
-			events, rev, err := w.sub.Next()
+			events, rev, err := w.sub.Next(w.ctx)
 			if !w.sendAll(events) {
 				return
 			}
 			switch {
 			case errors.Is(err, tablelog.ErrSlow):
 				return // the client goes on from what it has seen
-			case err != nil:
+			case errors.Is(err, tablelog.ErrCompacted):
 				w.send(gone())
+				return
+			case err != nil:
+				w.send(watch.Event{Type: watch.Error, Object: statusOf(err)})
 				return
 			}
 			timer.moved(rev)

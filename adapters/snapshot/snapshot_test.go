@@ -235,7 +235,7 @@ func checkLog(t *testing.T, log *tablelog.Log, want *tablelog.State, l snapshot.
 	if err != nil || rev != l.Revision+1 {
 		t.Errorf("log %s: the next revision is %d: %v", l.Group, rev, err)
 	}
-	if events, _, err := sub.Next(); err != nil || len(events) != 1 || events[0].Rev != rev {
+	if events, _, err := sub.Next(t.Context()); err != nil || len(events) != 1 || events[0].Rev != rev {
 		t.Errorf("log %s: the watch saw %v, %v", l.Group, events, err)
 	}
 }

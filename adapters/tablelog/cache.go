@@ -136,6 +136,7 @@ func (l *Log) evict() bool {
 	}
 	l.state.Store(nil)
 	l.recent, l.recentSize = nil, 0
+	l.forgetPast()
 	l.opts.Cache.forget(l)
 	return true
 }

@@ -132,7 +132,7 @@ func TestAWatchedLogStaysInTheCache(t *testing.T) {
 		must(t, New(store, fmt.Sprintf("cluster|%d", i), Options{Cache: c, SoleWriter: true}), "a", "1")
 	}
 	must(t, watched, "a", "2")
-	if events, _, err := sub.Next(); err != nil || len(events) != 1 {
+	if events, _, err := sub.Next(t.Context()); err != nil || len(events) != 1 {
 		t.Errorf("the watch got %d events: %v", len(events), err)
 	}
 	watched.Unsubscribe(sub)
@@ -177,7 +177,7 @@ func TestAWatchHearsOfWhatOtherInstancesWrite(t *testing.T) {
 			case <-ctx.Done():
 				t.Fatal("the watch did not hear of a change made elsewhere")
 			}
-			events, _, err := sub.Next()
+			events, _, err := sub.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

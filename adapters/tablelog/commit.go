@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -120,8 +121,9 @@ func valid(changes []Change) error {
 // Commit makes the changes of one caller durable in one transaction, and returns the entries they
 // made, in order, nil for deletions, and the revision of the last. It shares its transaction with
 // whoever commits at the same time. It fails with a *ConflictError, with ErrReadSetMoved, or with
-// ErrTooLarge; nothing was written then. After any other error the outcome is unknown. Without
-// changes it only checks the guard. Guard.Conflicts must not call the log.
+// ErrTooLarge; nothing was written then. After any other error the outcome is unknown: a transaction
+// goes on to its end when the context of one of its callers ends. Without changes it only checks the
+// guard. Guard.Conflicts must not call the log.
 func (l *Log) Commit(ctx context.Context, changes []Change, guard *Guard) ([]*Entry, uint64, error) {
 	s := &submission{changes: changes, guard: guard, done: make(chan struct{})}
 	if err := valid(changes); err != nil {
@@ -137,16 +139,32 @@ func (l *Log) Commit(ctx context.Context, changes []Change, guard *Guard) ([]*En
 	select {
 	case <-s.done:
 		return s.entries, s.rev, s.err
+	case <-ctx.Done():
+		return nil, 0, l.abandon(ctx, s)
 	case l.lead <- struct{}{}:
-		l.commitQueued(ctx, s)
-		l.release()
+		// On its own: whoever shares the transaction waits for it, when this caller no longer does.
+		go l.commitQueued(ctx, s)
 	}
-	<-s.done
-	return s.entries, s.rev, s.err
+	select {
+	case <-s.done:
+		return s.entries, s.rev, s.err
+	case <-ctx.Done():
+		return nil, 0, l.abandon(ctx, s)
+	}
 }
 
-// commitQueued leads rounds until one has settled the leader's own submission.
+// abandon says what became of a submission whose caller waits no longer. It leaves the queue, if it is still there.
+func (l *Log) abandon(ctx context.Context, s *submission) error {
+	l.queueMu.Lock()
+	l.queue = slices.DeleteFunc(l.queue, func(q *submission) bool { return q == s })
+	l.queueMu.Unlock()
+	return fmt.Errorf("committing to partition %q: %w", l.partition, ctx.Err())
+}
+
+// commitQueued leads rounds until one has settled the leader's own submission, or it was abandoned, and gives the
+// lead up.
 func (l *Log) commitQueued(ctx context.Context, own *submission) {
+	defer l.release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	for {
@@ -154,9 +172,12 @@ func (l *Log) commitQueued(ctx context.Context, own *submission) {
 		case <-own.done:
 			return
 		default:
-			l.gather()
-			l.round(ctx)
 		}
+		if l.waiting() == 0 {
+			return
+		}
+		l.gather()
+		l.round(ctx)
 	}
 }
 

@@ -3,22 +3,12 @@ package tablelog
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
+	"strings"
+	"time"
 )
-
-// oldestRecent returns the revision after which every change is in memory.
-func (l *Log) oldestRecent() uint64 {
-	l.watchMu.Lock()
-	defer l.watchMu.Unlock()
-	if len(l.recent) == 0 {
-		if s := l.state.Load(); s != nil {
-			return s.Rev
-		}
-		return 0
-	}
-	return l.recent[0].Rev - 1
-}
 
 // recentAfter returns the changes in memory after since, and whether they are all up to head. The
 // caller holds watchMu.
@@ -34,7 +24,7 @@ func (l *Log) recentAfter(since, head uint64) ([]Event, bool) {
 }
 
 // eventsBetween returns the changes since < revision <= to, from memory or from the log rows. It
-// fails with ErrCompacted.
+// fails with ErrCompacted, also when they are more than maxReplay.
 func (l *Log) eventsBetween(ctx context.Context, since, to uint64) ([]Event, error) {
 	if since >= to {
 		return nil, nil
@@ -46,7 +36,10 @@ func (l *Log) eventsBetween(ctx context.Context, since, to uint64) ([]Event, err
 		n := sort.Search(len(recent), func(i int) bool { return recent[i].Rev > to })
 		return recent[:n], nil
 	}
-	return l.replay(ctx, since, to)
+	if to-since > maxReplay {
+		return nil, fmt.Errorf("revision %d: %w", since, errFarBehind)
+	}
+	return l.replay(ctx, since, to, "")
 }
 
 // EventsSince returns the changes after a revision up to the state's, which it also returns. It
@@ -63,8 +56,11 @@ func (l *Log) EventsSince(ctx context.Context, since uint64) ([]Event, *State, e
 	return events, s, err
 }
 
-// replay reads changes back from the log rows.
-func (l *Log) replay(ctx context.Context, since, to uint64) ([]Event, error) {
+// replay reads the changes since < revision <= to under a prefix back from the log rows.
+func (l *Log) replay(ctx context.Context, since, to uint64, prefix string) ([]Event, error) {
+	if since >= to {
+		return nil, nil
+	}
 	records, err := l.records(ctx, since+1, to)
 	if err != nil {
 		return nil, err
@@ -72,38 +68,61 @@ func (l *Log) replay(ctx context.Context, since, to uint64) ([]Event, error) {
 	if uint64(len(records)) != to-since {
 		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
+	records = slices.DeleteFunc(records, func(r record) bool { return !strings.HasPrefix(r.key, prefix) })
 	made := map[uint64]*Entry{}
+	for _, r := range records {
+		if r.typ == Deleted {
+			continue
+		}
+		if made[r.rev], err = l.materialize(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	var before []uint64
+	for _, r := range records {
+		if r.prev != 0 && made[r.prev] == nil {
+			before = append(before, r.prev)
+		}
+	}
+	if err := l.entriesAt(ctx, before, made); err != nil {
+		return nil, err
+	}
 	events := make([]Event, 0, len(records))
 	for _, r := range records {
-		ev := Event{Rev: r.rev, Type: r.typ, Key: r.key}
-		if r.typ != Deleted {
-			if ev.Entry, err = l.materialize(ctx, r); err != nil {
-				return nil, err
-			}
-			made[r.rev] = ev.Entry
-		}
-		if r.prev != 0 {
-			if ev.Prev = made[r.prev]; ev.Prev == nil {
-				if ev.Prev, err = l.entryAt(ctx, r.prev); err != nil {
-					return nil, err
-				}
-			}
-		}
-		events = append(events, ev)
+		events = append(events, Event{Rev: r.rev, Type: r.typ, Key: r.key, Entry: made[r.rev], Prev: made[r.prev]})
 	}
 	return events, nil
 }
 
-// entryAt returns the entry that the change of a revision made.
-func (l *Log) entryAt(ctx context.Context, rev uint64) (*Entry, error) {
-	records, err := l.records(ctx, rev, rev)
-	if err != nil {
-		return nil, err
+// entriesAt adds the entries that the changes of some revisions made to a map. It fails with ErrCompacted.
+func (l *Log) entriesAt(ctx context.Context, revs []uint64, entries map[uint64]*Entry) error {
+	slices.Sort(revs)
+	revs = slices.Compact(revs)
+	for len(revs) > 0 {
+		n := 1
+		for n < len(revs) && revs[n]-revs[n-1] <= maxGap && revs[n]-revs[0] < maxSpan {
+			n++
+		}
+		records, err := l.records(ctx, revs[0], revs[n-1])
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if _, wanted := slices.BinarySearch(revs[:n], r.rev); !wanted {
+				continue
+			}
+			if entries[r.rev], err = l.materialize(ctx, r); err != nil {
+				return err
+			}
+		}
+		for _, rev := range revs[:n] {
+			if entries[rev] == nil {
+				return fmt.Errorf("revision %d: %w", rev, ErrCompacted)
+			}
+		}
+		revs = revs[n:]
 	}
-	if len(records) == 0 {
-		return nil, fmt.Errorf("revision %d: %w", rev, ErrCompacted)
-	}
-	return l.materialize(ctx, records[0])
+	return nil
 }
 
 // At returns the state at a revision of the past, by undoing the changes since. It fails with
@@ -122,20 +141,98 @@ func (l *Log) At(ctx context.Context, rev uint64) (*State, error) {
 	if rev < l.floor.Load() {
 		return nil, fmt.Errorf("revision %d: %w", rev, ErrCompacted)
 	}
-	events, err := l.eventsBetween(ctx, rev, s.Rev)
+	if past := l.recall(rev); past != nil {
+		return past, nil
+	}
+	return l.undo(ctx, s, rev)
+}
+
+// recall returns the state of the past that was read back last, if it is that of a revision.
+func (l *Log) recall(rev uint64) *State {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	if l.past == nil || l.past.Rev != rev {
+		return nil
+	}
+	l.pastUsed = time.Now()
+	return l.past
+}
+
+// keepPast keeps a state of the past for the next that asks, unless what is in it alone takes too much.
+func (l *Log) keepPast(past *State, alone map[uint64]*Entry) {
+	size := int64(0)
+	for _, e := range alone {
+		size += e.size()
+	}
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	if size <= recentBytes {
+		l.past, l.pastSize, l.pastUsed = past, size, time.Now()
+	}
+}
+
+// forgetPast drops it. The caller holds watchMu.
+func (l *Log) forgetPast() { l.past, l.pastSize = nil, 0 }
+
+// undo makes the state at a revision of the past from a later one. What each object was is in memory or what its
+// first change since names as its predecessor.
+func (l *Log) undo(ctx context.Context, s *State, rev uint64) (*State, error) {
+	l.watchMu.Lock()
+	events, ok := l.recentAfter(rev, s.Rev)
+	l.watchMu.Unlock()
+	past := s.clone()
+	past.Rev = rev
+	if ok {
+		for _, ev := range slices.Backward(events) {
+			if ev.Rev <= s.Rev {
+				past.revert(ev.Key, ev.Prev)
+			}
+		}
+		return past, nil
+	}
+	first, err := l.firstSince(ctx, rev, s.Rev)
 	if err != nil {
 		return nil, err
 	}
-	past := s.clone()
-	for _, ev := range slices.Backward(events) {
-		if prev := ev.Prev; prev != nil {
-			past.set(prev)
-		} else {
-			past.remove(ev.Key)
-		}
+	entries := map[uint64]*Entry{}
+	if err := l.entriesAt(ctx, slices.DeleteFunc(slices.Collect(maps.Values(first)), isZero), entries); err != nil {
+		return nil, err
 	}
-	past.Rev = rev
+	for key, prev := range first {
+		past.revert(key, entries[prev])
+	}
+	l.keepPast(past, entries)
 	return past, nil
+}
+
+func isZero(rev uint64) bool { return rev == 0 }
+
+// firstSince returns, for every key changed since < revision <= to, the revision of what its first change replaced,
+// 0 for nothing. It fails with ErrCompacted.
+func (l *Log) firstSince(ctx context.Context, since, to uint64) (map[string]uint64, error) {
+	first := map[string]uint64{}
+	next := to
+	err := l.backwards(ctx, since+1, to, func(r record) error {
+		if r.rev != next {
+			return fmt.Errorf("revision %d: %w", next, ErrCompacted)
+		}
+		next--
+		first[r.key] = r.prev
+		return nil
+	})
+	if err == nil && next != since {
+		err = fmt.Errorf("revision %d: %w", next, ErrCompacted)
+	}
+	return first, err
+}
+
+// revert makes an object what it was, nil for not there.
+func (s *State) revert(key string, prev *Entry) {
+	if prev != nil {
+		s.set(prev)
+	} else {
+		s.remove(key)
+	}
 }
 
 // Between returns the changes since < revision <= to. It fails with ErrCompacted.

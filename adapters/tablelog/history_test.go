@@ -154,7 +154,7 @@ func ask(t *rapid.T, l *Log, m *model, floor, rev uint64) {
 		t.Fatal(err)
 	}
 	defer l.Unsubscribe(sub)
-	seen, upTo, err := sub.Next()
+	seen, upTo, err := sub.Next(t.Context())
 	if err != nil || upTo != m.rev() {
 		t.Fatalf("subscription from %d is at %d: %v", rev, upTo, err)
 	}
@@ -257,7 +257,7 @@ func TestAnInstanceThatFellBehindCompactionBeginsAgainAndEndsItsWatches(t *testi
 		if diff := cmp.Diff(dump(current(t, a)), dump(current(t, b))); diff != "" {
 			t.Errorf("the one behind (-want +got):\n%s", diff)
 		}
-		if _, _, err := sub.Next(); !errors.Is(err, ErrCompacted) {
+		if _, _, err := sub.Next(t.Context()); !errors.Is(err, ErrCompacted) {
 			t.Errorf("its watch: %v", err)
 		}
 		for name, l := range map[string]*Log{"a": a, "b": b} {
@@ -364,7 +364,7 @@ func follow(t *testing.T, l *Log, from, to uint64) {
 			t.Error(err)
 			return
 		}
-		events, upTo, err := sub.Next()
+		events, upTo, err := sub.Next(t.Context())
 		if err != nil {
 			t.Error(err)
 			return
@@ -396,7 +396,7 @@ func TestASlowReaderEndsWithErrSlowAfterWhatItCanHave(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	events, _, err := sub.Next()
+	events, _, err := sub.Next(t.Context())
 	if !errors.Is(err, ErrSlow) {
 		t.Errorf("a reader that never read: %v", err)
 	}
@@ -408,7 +408,13 @@ func TestASlowReaderEndsWithErrSlowAfterWhatItCanHave(t *testing.T) {
 			t.Fatalf("event %d is of revision %d", i, ev.Rev)
 		}
 	}
-	if _, err := l.Subscribe(t.Context(), "", 2); !errors.Is(err, ErrCompacted) {
-		t.Errorf("a watch of more than can be queued: %v", err)
+	again, err := l.Subscribe(t.Context(), "", events[len(events)-1].Rev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Unsubscribe(again)
+	rest, _, err := again.Next(t.Context())
+	if err != nil || len(rest) == 0 || rest[0].Rev != events[len(events)-1].Rev+1 {
+		t.Errorf("it went on with %d events: %v", len(rest), err)
 	}
 }

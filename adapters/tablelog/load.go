@@ -39,16 +39,20 @@ func (l *Log) load(ctx context.Context) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading partition %q: %w", l.partition, err)
 	}
-	records, err := l.since(ctx, s.Rev)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range records {
-		if _, err := l.applyRecord(ctx, s, r); err != nil {
+	for {
+		records, err := l.since(ctx, s.Rev, s.Rev+replayPart)
+		if err != nil {
 			return nil, err
 		}
+		for _, r := range records {
+			if _, err := l.applyRecord(ctx, s, r); err != nil {
+				return nil, err
+			}
+		}
+		if len(records) < replayPart {
+			return s, nil
+		}
 	}
-	return s, nil
 }
 
 // head returns the newest record, or one of the first revision for an empty log.

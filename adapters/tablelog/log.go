@@ -30,9 +30,16 @@ const (
 	recentBytes = 16 << 20
 	// maxQueuedEvents of a watch whose reader is slow; more ends the watch, and its client resumes.
 	maxQueuedEvents = 20000
-	// maxReplay is the number of log rows that are read to make up for a revision of the past; what
-	// is further behind begins again from the object rows. No watch could queue more.
-	maxReplay = maxQueuedEvents
+	// maxReplay is the number of log rows that are read, and kept in memory, to bring a state up to date; one that
+	// is further behind begins again from the object rows.
+	maxReplay = 20000
+	// replayPart is the number of log rows that a watch far behind, or the end of a scan, reads at a time: a page.
+	replayPart = table.MaxPage
+	// maxGap and maxSpan bound what is read together of changes that are not next to each other, in revisions: what is
+	// not wanted costs less than one more query.
+	maxGap, maxSpan = 32, table.MaxPage
+	// pastLasts is how long a state of the past is kept for the next page of a list.
+	pastLasts = time.Minute
 	// maxLoads in one refresh: a load that compaction overtakes is begun again.
 	maxLoads = 3
 	// maxAttempts of a transaction that loses its revision to another instance.
@@ -55,8 +62,11 @@ var (
 	ErrReadSetMoved = errors.New("what was decided on has changed")
 	// ErrTooLarge is returned for a value that no transaction can hold.
 	ErrTooLarge = errors.New("value is too large")
-	// ErrSlow ends a subscription whose reader fell too far behind.
+	// ErrSlow ends a subscription whose reader fell too far behind: what it lacks can be had by another one.
 	ErrSlow = errors.New("watch fell too far behind")
+
+	// errFarBehind is ErrCompacted to whoever would rather begin again than read so much.
+	errFarBehind = fmt.Errorf("%w, or more than %d changes ago", ErrCompacted, maxReplay)
 )
 
 // ConflictError is returned by Commit when an object is not at the revision a change expects.
@@ -133,7 +143,12 @@ type Log struct {
 	recent  []Event
 	// recentSize is what recent takes, in bytes.
 	recentSize int64
-	subs       map[*Subscription]struct{}
+	// past is the state that was last read back from the log rows, since pages of a list ask for it one after the
+	// other; pastSize what it alone keeps in memory, in bytes, and pastUsed when it was last asked for.
+	past     *State
+	pastSize int64
+	pastUsed time.Time
+	subs     map[*Subscription]struct{}
 	// following is set while a goroutine looks at the log for those who watch it.
 	following bool
 }
@@ -244,13 +259,16 @@ func (l *Log) refresh(ctx context.Context) (*State, error) {
 	tick, now := ticks.Add(1), time.Now()
 	var err error
 	if s == nil {
-		s, err = l.reload(ctx)
+		s, err = l.reload(ctx, ErrCompacted)
 	} else {
 		before := s.Rev
 		l.opts.Cache.tailed(l)
 		s, err = l.tail(ctx, s)
-		if errors.Is(err, ErrCompacted) {
-			s, err = l.reload(ctx)
+		switch {
+		case errors.Is(err, errFarBehind):
+			s, err = l.reload(ctx, ErrSlow)
+		case errors.Is(err, ErrCompacted):
+			s, err = l.reload(ctx, ErrCompacted)
 		}
 		l.contended = err == nil && s.Rev != before
 	}
@@ -262,9 +280,9 @@ func (l *Log) refresh(ctx context.Context) (*State, error) {
 	return s, nil
 }
 
-// reload begins again from the object rows. Watches that were told of an earlier state cannot go on.
+// reload begins again from the object rows. Watches that were told of an earlier state cannot go on, for a reason.
 // The caller leads.
-func (l *Log) reload(ctx context.Context) (*State, error) {
+func (l *Log) reload(ctx context.Context, reason error) (*State, error) {
 	var s *State
 	var err error
 	for range maxLoads {
@@ -281,8 +299,9 @@ func (l *Log) reload(ctx context.Context) (*State, error) {
 	defer l.watchMu.Unlock()
 	l.state.Store(s)
 	l.recent, l.recentSize = nil, 0
+	l.forgetPast()
 	for sub := range l.subs {
-		sub.end(ErrCompacted)
+		sub.end(reason)
 		delete(l.subs, sub)
 	}
 	return s, nil
@@ -299,10 +318,13 @@ func (l *Log) show(next *State, events []Event) int64 {
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
 	l.remember(events)
+	if l.past != nil && time.Since(l.pastUsed) > pastLasts {
+		l.forgetPast()
+	}
 	for sub := range l.subs {
 		sub.deliver(events, next.Rev)
 	}
-	return l.recentSize
+	return l.recentSize + l.pastSize
 }
 
 // remember keeps events in memory, and lets go of the oldest. The caller holds watchMu.
@@ -357,5 +379,6 @@ func (l *Log) Trim(ctx context.Context) error {
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
 	l.recent, l.recentSize = nil, 0
+	l.forgetPast()
 	return nil
 }

@@ -523,7 +523,7 @@ func TestExpiredEntriesAreDeletedInBuckets(t *testing.T) {
 				t.Errorf("after %d the next is due %v", n, next)
 			}
 		}
-		events, _, err := sub.Next()
+		events, _, err := sub.Next(t.Context())
 		if err != nil || len(events) != 130 || events[0].Type != Deleted || events[0].Prev == nil {
 			t.Errorf("%d events of deletions, %v", len(events), err)
 		}

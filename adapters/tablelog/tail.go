@@ -12,7 +12,7 @@ import (
 // tail applies the log rows after a state's revision and publishes the result. It fails with
 // ErrCompacted when some of them are gone. The caller leads.
 func (l *Log) tail(ctx context.Context, s *State) (*State, error) {
-	records, err := l.since(ctx, s.Rev)
+	records, err := l.since(ctx, s.Rev, newest)
 	if err != nil || len(records) == 0 {
 		return s, err
 	}
@@ -29,10 +29,10 @@ func (l *Log) tail(ctx context.Context, s *State) (*State, error) {
 	return next, nil
 }
 
-// since returns the records after a revision, oldest first, without a gap. Rows are read newest
-// first; they are few, since a tail is read at every request.
-func (l *Log) since(ctx context.Context, rev uint64) ([]record, error) {
-	records, err := l.records(ctx, rev+1, ^uint64(0))
+// since returns the records after a revision, up to another, oldest first, without a gap. Rows are read newest
+// first; they are few, since a tail is read at every request. It fails with errFarBehind when they are not.
+func (l *Log) since(ctx context.Context, rev, to uint64) ([]record, error) {
+	records, err := l.records(ctx, rev+1, to)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +78,16 @@ func (l *Log) applyRecord(ctx context.Context, s *State, r record) (Event, error
 	return ev, nil
 }
 
+// newest is a revision that no log reaches.
+const newest = ^uint64(0)
+
 // records returns the records from <= revision <= to that are kept, oldest first. It fails with
-// ErrCompacted when there are more than maxReplay.
+// errFarBehind when there are more than maxReplay.
 func (l *Log) records(ctx context.Context, from, to uint64) ([]record, error) {
 	var out []record
 	err := l.backwards(ctx, from, to, func(r record) error {
 		if out = append(out, r); len(out) > maxReplay {
-			return fmt.Errorf("%w: more than %d changes behind", ErrCompacted, maxReplay)
+			return errFarBehind
 		}
 		return nil
 	})

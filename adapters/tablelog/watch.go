@@ -9,7 +9,11 @@ import (
 
 // Subscription is a stream of the changes under a prefix, in order, without a gap.
 type Subscription struct {
+	log    *Log
 	prefix string
+	// behind is set while what it lacks is not in memory. It belongs to the reader, as the log does not tell it of
+	// changes yet.
+	behind bool
 
 	mu    sync.Mutex
 	queue []Event
@@ -18,8 +22,8 @@ type Subscription struct {
 	wake  chan struct{}
 }
 
-// Subscribe returns the changes under prefix after revision since. It fails with ErrCompacted or
-// ErrFuture. The caller must Unsubscribe.
+// Subscribe returns the changes under prefix after revision since, however many they are: what is not in memory
+// is read by Next, a part at a time. It fails with ErrCompacted or ErrFuture. The caller must Unsubscribe.
 func (l *Log) Subscribe(ctx context.Context, prefix string, since uint64) (*Subscription, error) {
 	s, err := l.Current(ctx)
 	if err != nil {
@@ -31,24 +35,29 @@ func (l *Log) Subscribe(ctx context.Context, prefix string, since uint64) (*Subs
 	if since < l.floor.Load() {
 		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
-	sub := &Subscription{prefix: prefix, rev: since, wake: make(chan struct{}, 1)}
-	for range maxLoads {
-		// What is not in memory is read first, outside the lock; the rest is in memory by then.
-		if sub.rev < l.oldestRecent() {
-			old, err := l.eventsBetween(ctx, sub.rev, s.Rev)
-			if err != nil {
-				return nil, err
-			}
-			sub.deliver(old, s.Rev)
-		}
-		if l.join(sub) {
-			return sub, nil
-		}
-		if s, err = l.Current(ctx); err != nil {
+	sub := &Subscription{log: l, prefix: prefix, rev: since, wake: make(chan struct{}, 1)}
+	if sub.behind = !l.join(sub); sub.behind {
+		if err := sub.catchUp(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("revision %d: the log moves too fast: %w", since, ErrCompacted)
+	return sub, nil
+}
+
+// catchUp reads the next part of what a subscription lacks, and has it join once the rest is in memory.
+func (sub *Subscription) catchUp(ctx context.Context) error {
+	s, err := sub.log.Known(ctx)
+	if err != nil {
+		return err
+	}
+	to := min(s.Rev, sub.rev+replayPart)
+	old, err := sub.log.replay(ctx, sub.rev, to, sub.prefix)
+	if err != nil {
+		return err
+	}
+	sub.deliver(old, max(sub.rev, to))
+	sub.behind = !sub.log.join(sub)
+	return nil
 }
 
 // join delivers what is in memory to a subscription and puts it among those who are told of what
@@ -122,8 +131,25 @@ func (sub *Subscription) signal() {
 func (sub *Subscription) Wake() <-chan struct{} { return sub.wake }
 
 // Next returns the changes that came since the last call, and the revision up to which there are no
-// others. It does not wait; use Wake.
-func (sub *Subscription) Next() ([]Event, uint64, error) {
+// others. It does not wait for changes, use Wake for that; but what a subscription lacks of the past is
+// read with the context, which may fail, with ErrCompacted as well. An error is the last that Next has to give.
+func (sub *Subscription) Next(ctx context.Context) ([]Event, uint64, error) {
+	if events, rev, err := sub.drain(); !sub.behind || len(events) > 0 || err != nil {
+		if sub.behind {
+			sub.signal()
+		}
+		return events, rev, err
+	}
+	if err := sub.catchUp(ctx); err != nil {
+		sub.end(err)
+	} else if sub.behind {
+		sub.signal()
+	}
+	return sub.drain()
+}
+
+// drain empties the queue.
+func (sub *Subscription) drain() ([]Event, uint64, error) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	events := sub.queue

@@ -65,20 +65,20 @@ func (t *storeTool) stats(cmd *cobra.Command, store localhost.Store) error {
 
 // describe writes a cluster as tables.
 func describe(to io.Writer, c census.Cluster) error {
-	fmt.Fprintf(to, "Cluster %s: %d objects, %d rows, %s, %.0f changes/h\n", c.Name, c.Objects, c.Rows, size(c.Bytes), c.ChangesPerHour)
-	fmt.Fprintf(to, "On Azure Tables, for a month: $%.4f for operations, $%.4f for storage\n\n", c.OperationsDollars, c.StorageDollars)
+	fmt.Fprintf(to, "Cluster %s: %d objects, %d rows, %s, %.0f changes/h in %.0f transactions\n", c.Name, c.Objects, c.Rows, size(c.Bytes), c.ChangesPerHour, c.TransactionsPerHour)
+	fmt.Fprintf(to, "On Azure Tables, for a month: $%.4f for the transactions that change something, $%.4f for storage\n\n", c.OperationsDollars, c.StorageDollars)
 	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "LOG\tROWS\tSIZE\tREVISION\tKEPT FROM\tOBJECTS\tCHANGES/H\tOVER")
+	fmt.Fprintln(w, "LOG\tROWS\tSIZE\tREVISION\tKEPT FROM\tOBJECTS\tCHANGES/H\tTRANSACTIONS/H\tOVER")
 	for _, l := range c.Logs {
 		over := "-"
 		if l.SpanHours > 0 {
 			over = time.Duration(l.SpanHours * float64(time.Hour)).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\t%.0f\t%s\n", l.Group, l.Rows, size(l.Bytes), l.Revision, l.Floor, l.Objects, l.ChangesPerHour, over)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\t%.0f\t%.0f\t%s\n", l.Group, l.Rows, size(l.Bytes), l.Revision, l.Floor, l.Objects, l.ChangesPerHour, l.TransactionsPerHour, over)
 	}
 	for _, p := range c.Others {
 		_, group, _ := strings.Cut(p.Name, "|")
-		fmt.Fprintf(w, "(%s)\t%d\t%s\t-\t-\t-\t-\t-\n", group, p.Rows, size(p.Bytes))
+		fmt.Fprintf(w, "(%s)\t%d\t%s\t-\t-\t-\t-\t-\t-\n", group, p.Rows, size(p.Bytes))
 	}
 	fmt.Fprintln(w, "\nKIND\tOBJECTS")
 	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {

@@ -94,8 +94,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "watches go on after a reload",
-		file: tablelogDir + "/log.go", old: "	for sub := range l.subs {\n		sub.end(ErrCompacted)",
-		new: "	for sub := range l.subs {\n		if SWITCH {\n\t\t\tbreak\n\t\t}\n		sub.end(ErrCompacted)",
+		file: tablelogDir + "/log.go", old: "	for sub := range l.subs {\n		sub.end(reason)",
+		new: "	for sub := range l.subs {\n		if SWITCH {\n\t\t\tbreak\n\t\t}\n		sub.end(reason)",
 	},
 	{
 		name: "of a transaction's events watches get the last",
@@ -112,8 +112,8 @@ var mutations = []mutation{
 	},
 	{
 		name: "the head is read after the scan of objects",
-		file: tablelogDir + "/load.go", old: "	records, err := l.since(ctx, s.Rev)",
-		new: "	if SWITCH {\n\t\tif head, err := l.head(ctx); err == nil {\n\t\t\ts.Rev = head.rev\n\t\t}\n\t}\n	records, err := l.since(ctx, s.Rev)",
+		file: tablelogDir + "/load.go", old: "		records, err := l.since(ctx, s.Rev, s.Rev+replayPart)",
+		new: "		if SWITCH {\n\t\t\tif head, err := l.head(ctx); err == nil {\n\t\t\t\ts.Rev = head.rev\n\t\t\t}\n\t\t}\n		records, err := l.since(ctx, s.Rev, s.Rev+replayPart)",
 	},
 	{
 		name: "a watch that joins misses what is in memory",
@@ -122,7 +122,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a watch that joins misses what is not in memory",
-		file: tablelogDir + "/watch.go", old: "			sub.deliver(old, s.Rev)", new: "			if SWITCH {\n\t\t\t\told = nil\n\t\t\t}\n			sub.deliver(old, s.Rev)",
+		file: tablelogDir + "/watch.go", old: "	sub.deliver(old, max(sub.rev, to))", new: "	if SWITCH {\n\t\told = nil\n\t}\n	sub.deliver(old, max(sub.rev, to))",
 	},
 	{
 		// Mostly the predecessor of a kept change is not there either, which is noticed: only where objects were new.
@@ -131,7 +131,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a state of the past is not undone",
-		file: tablelogDir + "/history.go", old: "	past := s.clone()", new: "	if SWITCH {\n\t\tevents = nil\n\t}\n	past := s.clone()",
+		file: tablelogDir + "/history.go", old: "	past.Rev = rev\n", new: "	past.Rev = rev\n	if SWITCH {\n\t\treturn past, nil\n\t}\n",
 	},
 	{
 		name: "compaction takes what a kept change follows", length: 2 * time.Second,

@@ -42,8 +42,15 @@ const (
 // ErrLocked is returned by Open for data that another process has open.
 var ErrLocked = errors.New("data is in use by another process")
 
+// ErrClosed is returned by a store that was closed.
+var ErrClosed = errors.New("the data directory was closed")
+
 // Store is a table store in a directory.
 type Store struct {
+	// use is held by what reads or writes, so that Close can wait for it.
+	use    sync.RWMutex
+	closed bool
+
 	dir   string
 	db    *pebble.DB
 	cache *pebble.Cache
@@ -186,8 +193,14 @@ func giveUp(err error) {
 	}
 }
 
-// Close flushes and closes the store.
+// Close waits for what is under way, flushes, and closes the store. What comes later fails with ErrClosed.
 func (s *Store) Close() error {
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.closed = true
 	err := errors.Join(s.db.Flush(), s.db.Close(), s.release())
 	if err != nil {
 		return fmt.Errorf("closing the data directory: %w", err)
@@ -213,8 +226,23 @@ func decode(key string, stored []byte) (table.Row, error) {
 	}, nil
 }
 
+// begin has Close wait until end is called. It fails with ErrClosed.
+func (s *Store) begin() (end func(), err error) {
+	s.use.RLock()
+	if s.closed {
+		s.use.RUnlock()
+		return nil, ErrClosed
+	}
+	return s.use.RUnlock, nil
+}
+
 // Get implements table.Store.
 func (s *Store) Get(_ context.Context, partition, key string) (table.Row, error) {
+	end, err := s.begin()
+	if err != nil {
+		return table.Row{}, err
+	}
+	defer end()
 	stored, closer, err := s.db.Get(storedKey(partition, key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return table.Row{}, fmt.Errorf("row %q of partition %q: %w", key, partition, table.ErrNotFound)
@@ -235,6 +263,11 @@ func (s *Store) readError(partition string, err error) error {
 
 // Partitions implements table.Lister. It looks at one row of each.
 func (s *Store) Partitions(_ context.Context, after string) ([]string, error) {
+	end, err := s.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: append([]byte(after), separator+1)})
 	if err != nil {
 		return nil, s.readError(after, err)
@@ -253,6 +286,11 @@ func (s *Store) Partitions(_ context.Context, after string) ([]string, error) {
 
 // Range implements table.Store.
 func (s *Store) Range(_ context.Context, partition string, q table.Query) (table.Page, error) {
+	end, err := s.begin()
+	if err != nil {
+		return table.Page{}, err
+	}
+	defer end()
 	limit := q.Limit
 	if limit <= 0 || limit > table.MaxPage {
 		limit = table.MaxPage
@@ -295,6 +333,11 @@ func (s *Store) Commit(_ context.Context, partition string, ops []table.Op) erro
 	if err := table.ValidateCommit(partition, ops); err != nil {
 		return err
 	}
+	end, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	lock, _ := s.locks.LoadOrStore(partition, &sync.Mutex{})
 	mu := lock.(*sync.Mutex)
 	mu.Lock()
