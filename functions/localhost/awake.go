@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
@@ -100,7 +101,11 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
-	a.unhear = bell.Subscribe(a.functions.Ring)
+	hear := a.functions.Ring
+	if h.opts.Deliver != nil {
+		hear = func(e cloudevents.Event) { h.opts.Deliver(e, a.functions.Ring) }
+	}
+	a.unhear = bell.Subscribe(hear)
 	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
 	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
 	a.server.Mount(eventsPath, webhook.New(webhook.Options{

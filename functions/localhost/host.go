@@ -65,6 +65,9 @@ type Options struct {
 	Front Front
 	// Bells, if set, carry events to whoever runs when this process may not any more.
 	Bells Bells
+	// Deliver, if set, has the functions of this process hear of a commit, by calling hear, and may send the event
+	// elsewhere. It does not wait. Without it they hear at once.
+	Deliver func(e cloudevents.Event, hear func(cloudevents.Event))
 }
 
 // Front is what clients reach a host through.

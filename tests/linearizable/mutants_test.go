@@ -2,14 +2,13 @@ package linearizable_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zeroplane/zeroplane/tests/mutants"
 )
 
 const (
@@ -17,8 +16,7 @@ const (
 	kubestorageDir = "adapters/kubestorage"
 )
 
-// mutation is one step of the source that is broken. All are compiled into one binary, and the environment says
-// which one is in force, as switch("name") in the new text.
+// mutation is one step of the source that is broken (tests/mutants).
 type mutation struct {
 	name string
 	// file under the module's root, in which old is there exactly once.
@@ -174,11 +172,7 @@ var mutations = []mutation{
 	},
 }
 
-// mutantEnv names the mutation in force.
-const mutantEnv = "ZEROPLANE_MUTANT"
-
 const (
-	buildLimit = 5 * time.Minute
 	// mutantAttempts at a mutation, and how long each is. Most are noticed in the first.
 	mutantAttempts = 8
 	defaultLength  = time.Second
@@ -188,7 +182,11 @@ const (
 )
 
 func TestABrokenStepIsCaught(t *testing.T) {
-	binary := buildMutants(t)
+	list := make([]mutants.Mutation, 0, len(mutations))
+	for _, m := range mutations {
+		list = append(list, mutants.Mutation{Name: m.name, File: m.file, Old: m.old, New: m.new})
+	}
+	binary := mutants.Build(t, "tests/linearizable/instances", list)
 	if out, err := runMutant(t, binary, mutation{}, 1); err != nil {
 		t.Fatalf("without a mutation: %v\n%s", err, out)
 	}
@@ -240,71 +238,8 @@ func runMutant(t *testing.T, binary string, m mutation, attempt int) (string, er
 	if m.name == "" {
 		run = "KeepTheirPromises|KeepsItsPromises"
 	}
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run="+run, "-linearizable.length="+cmp.Or(m.length, defaultLength).String(), "-linearizable.epoch="+cmp.Or(m.epoch, defaultEpoch).String(), "-linearizable.settle="+mutantSettle, "-test.timeout=1m",
-		fmt.Sprintf("-linearizable.seed=%d", 1+attempt))
-	cmd.Env = append(os.Environ(), mutantEnv+"="+m.name, "TMPDIR="+t.TempDir())
-	out, err := cmd.CombinedOutput()
+	out, err := mutants.Command(t, binary, m.name, "-test.run="+run, "-linearizable.length="+cmp.Or(m.length, defaultLength).String(),
+		"-linearizable.epoch="+cmp.Or(m.epoch, defaultEpoch).String(), "-linearizable.settle="+mutantSettle, "-test.timeout=1m",
+		fmt.Sprintf("-linearizable.seed=%d", 1+attempt)).CombinedOutput()
 	return string(out), err
-}
-
-// buildMutants compiles the tests of package instances with all mutations, none of which is in the source.
-func buildMutants(t *testing.T) string {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	replace := map[string]string{}
-	put := func(file, text string) {
-		path := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[filepath.Join(root, file)] = path
-	}
-	for file, text := range mutated(t, root) {
-		put(file, text)
-	}
-	for _, folder := range []string{tablelogDir, kubestorageDir} {
-		put(folder+"/mutant.go", fmt.Sprintf("package %s\n\nimport \"os\"\n\nvar inForce = os.Getenv(%q)\n\nfunc mutant(name string) bool { return inForce == name }\n",
-			filepath.Base(folder), mutantEnv))
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlayFile, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "instances.test")
-	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(buildLimit, func() { t.Errorf("building takes longer than %s", buildLimit) })
-	defer timer.Stop()
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay="+overlayFile, "-o", binary, "./tests/linearizable/instances")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the mutants: %v\n%s", err, out)
-	}
-	return binary
-}
-
-// mutated returns the files that mutations change, with all of these in them.
-func mutated(t *testing.T, root string) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	for _, m := range mutations {
-		text, ok := files[m.file]
-		if !ok {
-			data, err := os.ReadFile(filepath.Join(root, m.file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = string(data)
-		}
-		if n := strings.Count(text, m.old); n != 1 {
-			t.Fatalf("%q: %s has the text %q %d times, want once: the source has changed, and the mutation must", m.name, m.file, m.old, n)
-		}
-		files[m.file] = strings.Replace(text, m.old, strings.ReplaceAll(m.new, "SWITCH", fmt.Sprintf("mutant(%q)", m.name)), 1)
-	}
-	return files
 }

@@ -1,30 +1,19 @@
 package autoscaling_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/zeroplane/zeroplane/tests/mutants"
 )
 
-const (
-	coreDir   = "core/autoscaling"
-	mutantEnv = "ZEROPLANE_AUTOSCALING_MUTANT"
-	// mutantSeeds is with how many seeds a mutant may survive.
-	mutantSeeds = 5
-)
+// mutantSeeds is with how many seeds a mutant may survive.
+const mutantSeeds = 5
 
-// mutation is a rule of the core that is broken. All are compiled into one binary, and the environment says
-// which one is in force, as SWITCH in the new text.
-type mutation struct {
-	// file of the core, in which old is there exactly once.
-	file, old, new string
-}
-
-var mutations = map[string]mutation{
+// mutations are rules of the core that are broken: the file in core/autoscaling, and the old and the new text.
+var mutations = map[string][3]string{
 	"the tolerance ends below its bound":               {"calculator.go", "1-t.Down <= ratio", "(1-t.Down < ratio || 1-t.Down == ratio && !SWITCH)"},
 	"the tolerance of the autoscaler is ignored":       {"calculator.go", "if behavior == nil {", "if behavior == nil || SWITCH {"},
 	"up and down have one tolerance":                   {"calculator.go", "t.Up = rules.Tolerance", "if SWITCH {\n\t\t\tt.Down = rules.Tolerance.AsApproximateFloat64()\n\t\t}\n\t\tt.Up = rules.Tolerance"},
@@ -69,11 +58,16 @@ var mutations = map[string]mutation{
 
 // TestEveryMutantIsCaught shows that agreement means something: with any one rule broken, a comparison fails.
 func TestEveryMutantIsCaught(t *testing.T) {
-	if os.Getenv(mutantEnv) != "" {
+	if mutants.Running() {
 		t.Skip("this is a mutant")
 	}
-	binary := buildMutants(t)
-	if out, err := runMutant(t, binary, "none", 1); err != nil {
+	list := make([]mutants.Mutation, 0, len(mutations))
+	for name, m := range mutations {
+		list = append(list, mutants.Mutation{Name: name, File: "core/autoscaling/" + m[0], Old: m[1], New: m[2]})
+	}
+	slices.SortFunc(list, func(a, b mutants.Mutation) int { return strings.Compare(a.Name, b.Name) })
+	binary := mutants.Build(t, "tests/oracle/autoscaling", list)
+	if out, err := runMutant(t, binary, "", 1); err != nil {
 		t.Fatalf("without a mutation: %v\n%s", err, out)
 	}
 	for name := range mutations {
@@ -97,65 +91,8 @@ func TestEveryMutantIsCaught(t *testing.T) {
 // runMutant runs both comparisons with a mutation in force.
 func runMutant(t *testing.T, binary, name string, seed int) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, "-test.failfast", "-test.timeout=5m", fmt.Sprintf("-autoscaling.seed=%d", seed))
-	cmd.Env = append(os.Environ(), mutantEnv+"="+name, "ZEROPLANE_LONG=")
+	cmd := mutants.Command(t, binary, name, "-test.failfast", "-test.timeout=5m", fmt.Sprintf("-autoscaling.seed=%d", seed))
+	cmd.Env = append(cmd.Env, "ZEROPLANE_LONG=")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
-}
-
-// buildMutants compiles this package's tests over a core that has all mutations, none of which is in the source.
-func buildMutants(t *testing.T) string {
-	t.Helper()
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	replace := map[string]string{}
-	put := func(file, text string) {
-		path := filepath.Join(dir, file)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[filepath.Join(root, coreDir, file)] = path
-	}
-	for file, text := range mutated(t, filepath.Join(root, coreDir)) {
-		put(file, text)
-	}
-	put("mutant.go", fmt.Sprintf("package autoscaling\n\nimport \"os\"\n\nvar inForce = os.Getenv(%q)\n\nfunc mutant(name string) bool { return inForce == name }\n\nfunc either[T any](first bool, a, b T) T {\n\tif first {\n\t\treturn a\n\t}\n\treturn b\n}\n", mutantEnv))
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlayFile, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "autoscaling.test")
-	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay="+overlayFile, "-o", binary, "./tests/oracle/autoscaling")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the mutants: %v\n%s", err, out)
-	}
-	return binary
-}
-
-// mutated returns the files that mutations change, with all of these in them.
-func mutated(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	for name, m := range mutations {
-		text, ok := files[m.file]
-		if !ok {
-			data, err := os.ReadFile(filepath.Join(dir, m.file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = string(data)
-		}
-		if n := strings.Count(text, m.old); n != 1 {
-			t.Fatalf("%q: %s has the text %q %d times, want once: the source has changed, and the mutation must", name, m.file, m.old, n)
-		}
-		files[m.file] = strings.Replace(text, m.old, strings.ReplaceAll(m.new, "SWITCH", fmt.Sprintf("mutant(%q)", name)), 1)
-	}
-	return files
 }

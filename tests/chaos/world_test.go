@@ -1,0 +1,306 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/memory"
+	"github.com/zeroplane/zeroplane/functions/localhost"
+)
+
+const (
+	// instances run at a time.
+	instances = 3
+	// timerInterval is that of the host's timer (functions/timer).
+	timerInterval = 5 * time.Minute
+	// late is by how much an event may come later than it should.
+	late = 2 * time.Second
+	// mostCommits an instance makes before it is killed.
+	mostCommits = 60
+)
+
+// faults are what goes wrong. The zero value is a calm day.
+type faults struct {
+	// drop and double are of events and bells, from 0 to 1.
+	drop, double float64
+	// kills is how many instances are killed.
+	kills int
+}
+
+// counts is what did go wrong.
+type counts struct {
+	sent, dropped, doubled, kills atomic.Int64
+}
+
+// world is a store, the instances that share it, and what goes between them.
+type world struct {
+	t      *testing.T
+	store  table.Store
+	faults faults
+	counts counts
+	// ctx ends with the round.
+	ctx context.Context //nolint:containedctx // the life of the world
+
+	mu     sync.Mutex
+	random *rand.Rand
+	alive  [instances]*instance
+	kills  int
+	under  sync.WaitGroup
+}
+
+// instance is one process: when it is killed nothing of it reaches the store, the line or a client any more.
+type instance struct {
+	world *world
+	host  *localhost.Host
+	store *mortal
+}
+
+func newWorld(t *testing.T, seed uint64, f faults) *world {
+	t.Helper()
+	w := &world{t: t, store: memory.New(), faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // faults, no secrets
+	for i := range w.alive {
+		w.alive[i] = w.start(nil)
+	}
+	return w
+}
+
+// start starts an instance in place of one that was killed.
+func (w *world) start(after *instance) *instance {
+	if after != nil {
+		_ = after.host.Close() // it cannot do anything any more
+	}
+	for {
+		i := &instance{world: w, store: &mortal{Store: w.store}}
+		i.store.left.Store(w.life())
+		host, err := localhost.OpenBehind(w.ctx, localhost.Options{
+			Store: localhost.Store{Store: i.store, Close: func() error { return nil }, Shared: true},
+			Front: localhost.Front{Address: "app.example.com"}, MaxAwake: 2, Bells: i, Deliver: i.deliver,
+		})
+		if err == nil {
+			i.host = host
+			return i
+		}
+		if !errors.Is(err, errKilled) {
+			w.t.Errorf("an instance does not start: %v", err)
+			return nil
+		}
+	}
+}
+
+// life returns after how many commits an instance is killed, 0 for never.
+func (w *world) life() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.kills == w.faults.kills {
+		return 0
+	}
+	w.kills++
+	return 1 + w.random.Int64N(mostCommits)
+}
+
+// chance is true with a probability.
+func (w *world) chance(p float64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.Float64() < p
+}
+
+func (w *world) below(n int64) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.Int64N(n)
+}
+
+// any returns some instance. One that was killed is replaced first.
+func (w *world) any() *instance {
+	n := w.below(instances)
+	w.mu.Lock()
+	i := w.alive[n]
+	w.mu.Unlock()
+	if !i.store.dead.Load() {
+		return i
+	}
+	w.counts.kills.Add(1)
+	next := w.start(i)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alive[n] = next
+	return next
+}
+
+// disturb calls send as often as an event arrives, each time a little later.
+func (w *world) disturb(at time.Time, send func()) {
+	w.counts.sent.Add(1)
+	times := 1
+	switch {
+	case w.chance(w.faults.drop):
+		w.counts.dropped.Add(1)
+		return
+	case w.chance(w.faults.double):
+		w.counts.doubled.Add(1)
+		times = 2
+	}
+	for range times {
+		wait := max(0, time.Until(at))
+		if w.faults.double > 0 {
+			wait += time.Duration(w.below(int64(late)))
+		}
+		time.AfterFunc(wait, send)
+	}
+}
+
+// deliver disturbs the events of a commit inside an instance.
+func (i *instance) deliver(e cloudevents.Event, hear func(cloudevents.Event)) {
+	i.world.disturb(time.Now(), func() {
+		if !i.store.dead.Load() {
+			hear(e)
+		}
+	})
+}
+
+// Send implements localhost.Bells: any instance hears the bell.
+func (i *instance) Send(_ context.Context, e cloudevents.Event, at time.Time) error {
+	if i.store.dead.Load() {
+		return errKilled
+	}
+	w := i.world
+	w.disturb(at, func() {
+		if w.ctx.Err() == nil {
+			w.work(func(by *instance) error { return by.host.Hear(w.ctx, e) })
+		}
+	})
+	return nil
+}
+
+// work has some instance do something that comes from outside.
+func (w *world) work(do func(*instance) error) {
+	w.under.Add(1)
+	defer w.under.Done()
+	by := w.any()
+	if err := do(by); err != nil && !by.store.dead.Load() && w.ctx.Err() == nil {
+		w.t.Errorf("an instance fails: %v", err)
+	}
+}
+
+// timer runs the host's timer until the context ends.
+func (w *world) timer(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(timerInterval):
+			w.work(func(by *instance) error { return by.host.Attend(ctx, time.Now()) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close ends all instances.
+func (w *world) close() {
+	w.under.Wait()
+	for _, i := range w.alive {
+		if err := i.host.Close(); err != nil && !i.store.dead.Load() {
+			w.t.Error(err)
+		}
+	}
+}
+
+var errKilled = errors.New("the instance was killed")
+
+// mortal is the store as one instance reaches it: after some commits the instance is killed, and the last may have
+// been done or not.
+type mortal struct {
+	table.Store
+	left atomic.Int64
+	dead atomic.Bool
+}
+
+func (m *mortal) Commit(ctx context.Context, partition string, ops []table.Op) error {
+	if m.dead.Load() {
+		return errKilled
+	}
+	if m.left.Load() > 0 {
+		switch left := m.left.Add(-1); {
+		case left == 0 && len(ops)%2 == 0:
+			m.dead.Store(true)
+			return errKilled
+		case left == 0:
+			_ = m.Store.Commit(ctx, partition, ops)
+			m.dead.Store(true)
+			return errKilled
+		}
+	}
+	return m.Store.Commit(ctx, partition, ops)
+}
+
+func (m *mortal) Get(ctx context.Context, partition, key string) (table.Row, error) {
+	if m.dead.Load() {
+		return table.Row{}, errKilled
+	}
+	return m.Store.Get(ctx, partition, key)
+}
+
+func (m *mortal) Range(ctx context.Context, partition string, q table.Query) (table.Page, error) {
+	if m.dead.Load() {
+		return table.Page{}, errKilled
+	}
+	return m.Store.Range(ctx, partition, q)
+}
+
+// client returns a client whose every request goes to some instance.
+func (w *world) client() *kubernetes.Clientset {
+	w.t.Helper()
+	file, err := w.any().host.Kubeconfig(w.ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config.TLSClientConfig.CAData, config.Transport, config.QPS = nil, w, -1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return client
+}
+
+// RoundTrip implements http.RoundTripper: the answer of an instance that was killed meanwhile never arrives.
+func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
+	by := w.any()
+	in := httptest.NewRequest(req.Method, req.URL.String(), req.Body).WithContext(req.Context())
+	in.Header = req.Header.Clone()
+	out := httptest.NewRecorder()
+	by.host.Handler().ServeHTTP(out, in)
+	if by.store.dead.Load() {
+		return nil, errKilled
+	}
+	return out.Result(), nil
+}
+
+// quiet keeps the log of instances that are killed out of the tests'.
+func quiet(t *testing.T) {
+	t.Helper()
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+}
+
+func (c *counts) String() string {
+	return fmt.Sprintf("%d events, %d dropped, %d doubled, %d kills", c.sent.Load(), c.dropped.Load(), c.doubled.Load(), c.kills.Load())
+}
