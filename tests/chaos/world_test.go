@@ -15,8 +15,10 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
@@ -28,10 +30,12 @@ const (
 	instances = 3
 	// timerInterval is that of the host's timer (functions/timer).
 	timerInterval = 5 * time.Minute
+	// callTimeout is how long the host lets a call take (functions/azurehost).
+	callTimeout = 4 * time.Minute
 	// late is by how much an event may come later than it should.
 	late = 2 * time.Second
 	// mostCommits an instance makes before it is killed.
-	mostCommits = 60
+	mostCommits = 30
 )
 
 // faults are what goes wrong. The zero value is a calm day.
@@ -56,11 +60,19 @@ type world struct {
 	// ctx ends with the round.
 	ctx context.Context //nolint:containedctx // the life of the world
 
+	processes [instances]process
+	under     sync.WaitGroup
+
 	mu     sync.Mutex
 	random *rand.Rand
-	alive  [instances]*instance
 	kills  int
-	under  sync.WaitGroup
+}
+
+// process is where an instance runs, after the one before was killed. Taken is held by who looks whether it was: a
+// channel, since the clock stands while somebody waits for a mutex.
+type process struct {
+	taken chan struct{}
+	alive *instance
 }
 
 // instance is one process: when it is killed nothing of it reaches the store, the line or a client any more.
@@ -73,8 +85,8 @@ type instance struct {
 func newWorld(t *testing.T, seed uint64, f faults) *world {
 	t.Helper()
 	w := &world{t: t, store: memory.New(), faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // faults, no secrets
-	for i := range w.alive {
-		w.alive[i] = w.start(nil)
+	for i := range w.processes {
+		w.processes[i] = process{taken: make(chan struct{}, 1), alive: w.start(nil)}
 	}
 	return w
 }
@@ -128,19 +140,14 @@ func (w *world) below(n int64) int64 {
 
 // any returns some instance. One that was killed is replaced first.
 func (w *world) any() *instance {
-	n := w.below(instances)
-	w.mu.Lock()
-	i := w.alive[n]
-	w.mu.Unlock()
-	if !i.store.dead.Load() {
-		return i
+	p := &w.processes[w.below(instances)]
+	p.taken <- struct{}{}
+	defer func() { <-p.taken }()
+	if p.alive.store.dead.Load() {
+		w.counts.kills.Add(1)
+		p.alive = w.start(p.alive)
 	}
-	w.counts.kills.Add(1)
-	next := w.start(i)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.alive[n] = next
-	return next
+	return p.alive
 }
 
 // disturb calls send as often as an event arrives, each time a little later.
@@ -181,18 +188,20 @@ func (i *instance) Send(_ context.Context, e cloudevents.Event, at time.Time) er
 	w := i.world
 	w.disturb(at, func() {
 		if w.ctx.Err() == nil {
-			w.work(func(by *instance) error { return by.host.Hear(w.ctx, e) })
+			w.work(func(ctx context.Context, by *instance) error { return by.host.Hear(ctx, e) })
 		}
 	})
 	return nil
 }
 
 // work has some instance do something that comes from outside.
-func (w *world) work(do func(*instance) error) {
+func (w *world) work(do func(context.Context, *instance) error) {
 	w.under.Add(1)
 	defer w.under.Done()
+	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	defer cancel()
 	by := w.any()
-	if err := do(by); err != nil && !by.store.dead.Load() && w.ctx.Err() == nil {
+	if err := do(ctx, by); err != nil && !by.store.dead.Load() && w.ctx.Err() == nil {
 		w.t.Errorf("an instance fails: %v", err)
 	}
 }
@@ -202,7 +211,7 @@ func (w *world) timer(ctx context.Context) {
 	for {
 		select {
 		case <-time.After(timerInterval):
-			w.work(func(by *instance) error { return by.host.Attend(ctx, time.Now()) })
+			w.work(func(ctx context.Context, by *instance) error { return by.host.Attend(ctx, time.Now()) })
 		case <-ctx.Done():
 			return
 		}
@@ -212,9 +221,9 @@ func (w *world) timer(ctx context.Context) {
 // close ends all instances.
 func (w *world) close() {
 	w.under.Wait()
-	for _, i := range w.alive {
-		if err := i.host.Close(); err != nil && !i.store.dead.Load() {
-			w.t.Error(err)
+	for n := range w.processes {
+		if i := w.processes[n].alive; i.host.Close() != nil && !i.store.dead.Load() {
+			w.t.Error("an instance does not close")
 		}
 	}
 }
@@ -298,7 +307,16 @@ func quiet(t *testing.T) {
 	t.Helper()
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	t.Cleanup(func() { slog.SetDefault(before) })
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	// One of these waits, since the error before, by a clock that goes on from round to round.
+	handlers := utilruntime.ErrorHandlers
+	utilruntime.ErrorHandlers = nil
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		klog.LogToStderr(true)
+		utilruntime.ErrorHandlers = handlers
+	})
 }
 
 func (c *counts) String() string {
