@@ -130,6 +130,8 @@ type Log struct {
 	// They belong to the lead.
 	crowd  int
 	lasted time.Duration
+	// seen is the newest revision that this instance knows of, also when the state was dropped; 0 for none.
+	seen atomic.Uint64
 	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
 	floor atomic.Uint64
 
@@ -164,6 +166,9 @@ func New(store table.Store, partition string, opts Options) *Log {
 	l.floor.Store(firstRevision)
 	return l
 }
+
+// Seen is the newest revision that this instance knows of, 0 if it knows of none. It reads nothing.
+func (l *Log) Seen() uint64 { return l.seen.Load() }
 
 // Partition of the log.
 func (l *Log) Partition() string { return l.partition }
@@ -298,6 +303,7 @@ func (l *Log) reload(ctx context.Context, reason error) (*State, error) {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(s)
+	l.seen.Store(s.Rev)
 	l.recent, l.recentSize = nil, 0
 	l.forgetPast()
 	for sub := range l.subs {
@@ -317,6 +323,7 @@ func (l *Log) show(next *State, events []Event) int64 {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
+	l.seen.Store(next.Rev)
 	l.remember(events)
 	if l.past != nil && time.Since(l.pastUsed) > pastLasts {
 		l.forgetPast()

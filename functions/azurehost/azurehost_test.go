@@ -21,7 +21,7 @@ func open(t *testing.T) (http.Handler, *contract.Counting) {
 	t.Helper()
 	t.Setenv(localhost.SealKeyEnv, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 	store := contract.NewCounting(memorytable.New())
-	h, err := localhost.OpenBehind(t.Context(), localhost.Options{
+	h, err := localhost.OpenBehind(localhost.Options{
 		Store: localhost.Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: localhost.Front{Address: "app.example.com"}, MaxAwake: 1,
 	})

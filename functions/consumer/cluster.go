@@ -276,7 +276,7 @@ func (c *Cluster) tend(work func()) {
 
 // settle stores the cursors and tells that the cluster has settled, unless something runs again.
 func (c *Cluster) settle() {
-	if c.Busy() {
+	if c.Busy() || c.ringMissed() {
 		return // its end leads here
 	}
 	err := c.store(c.ctx)
@@ -360,6 +360,28 @@ func (c *Cluster) ringDue() {
 	if len(due) == 0 {
 		c.arm()
 	}
+}
+
+// Missed reports whether this instance knows of changes that a function has not seen: a bell was lost.
+func (c *Cluster) Missed() bool {
+	for _, r := range c.runners {
+		if r.missed() {
+			return true
+		}
+	}
+	return false
+}
+
+// ringMissed rings for those.
+func (c *Cluster) ringMissed() bool {
+	rang := false
+	for _, r := range c.runners {
+		if r.missed() {
+			r.ring()
+			rang = true
+		}
+	}
+	return rang
 }
 
 // Busy reports whether anything runs.

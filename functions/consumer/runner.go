@@ -70,7 +70,9 @@ func (r *runner) run() {
 		if err != nil {
 			r.failed(err)
 		} else {
+			r.mu.Lock()
 			r.failures = 0
+			r.mu.Unlock()
 			r.cluster.ledger.resume(r.fn.Name)
 		}
 		r.mu.Lock()
@@ -88,8 +90,10 @@ func (r *runner) failed(err error) {
 	if r.cluster.ctx.Err() != nil {
 		return
 	}
+	r.mu.Lock()
 	pause := min(firstRetry<<min(r.failures, 16), maxRetry)
 	r.failures++
+	r.mu.Unlock()
 	slog.Warn("function failed, will try again", "cluster", r.cluster.Name, "function", r.fn.Name, "in", pause, "error", err)
 	l := plan.Later{At: r.cluster.now().Add(pause), Kind: retryKind}
 	// What is due stays so, and must not ring before.
@@ -235,6 +239,22 @@ func (r *runner) behind(ctx context.Context) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// missed reports whether this instance knows of changes past the cursor, reading nothing. A function that failed does
+// not miss them: it comes again by its due row.
+func (r *runner) missed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cursor == nil || r.failures > 0 || r.stopped {
+		return false
+	}
+	for _, group := range r.fn.Groups {
+		if r.cluster.Logs[group].Seen() > r.cursor[group] {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *runner) stop() {

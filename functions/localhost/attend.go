@@ -26,10 +26,9 @@ const (
 )
 
 // Attend is the timer: it does what is due and what instances left that are gone, and returns when that is done or
-// the context ends. Where there is nothing it costs one query, however many clusters there are, and one an hour for
-// what was left of clusters.
+// the context ends. Where there is nothing it costs one query, however many clusters there are.
 func (h *Host) Attend(ctx context.Context, now time.Time) error {
-	marks, err := dirtyMarks(ctx, h.store)
+	marks, sweeps, err := leftRows(ctx, h.store)
 	if err != nil {
 		return err
 	}
@@ -44,15 +43,8 @@ func (h *Host) Attend(ctx context.Context, now time.Time) error {
 	for name, marks := range left {
 		g.Go(func() error { return h.attend(ctx, name, marks) })
 	}
-	err = g.Wait()
-	if now.Minute() < sweepMinutes {
-		err = errors.Join(err, h.maker.Sweep(ctx, now.Add(-sweepAfter)))
-	}
-	return err
+	return errors.Join(g.Wait(), h.sweep(ctx, sweeps, now))
 }
-
-// sweepMinutes of each hour, the timer also looks for what was left of clusters: once, if it comes so often.
-const sweepMinutes = 5
 
 // left reports whether nobody is at what a row says is left: it is due, or its instance has not renewed it.
 func (m dirtyMark) left(now time.Time) bool {

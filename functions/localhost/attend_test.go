@@ -23,7 +23,7 @@ import (
 func behind(t *testing.T, store table.Store, longest time.Duration) *Host {
 	t.Helper()
 	t.Setenv(SealKeyEnv, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-	h, err := OpenBehind(t.Context(), Options{
+	h, err := OpenBehind(Options{
 		Store: Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: Front{Address: "app.example.com", LongestAnswer: longest}, MaxAwake: 2,
 	})

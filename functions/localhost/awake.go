@@ -57,7 +57,7 @@ type awake struct {
 
 // wake assembles a cluster.
 func (h *Host) wake(info cluster.Info) (*awake, error) {
-	keys, err := h.maker.Seal.Open(info)
+	keys, err := h.unseal(info)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func identity(component string) user.Info {
 // settled is called when the functions of a cluster have caught up. It returns false when something
 // happens again.
 func (h *Host) settled(a *awake, next time.Time) bool {
-	ok, err := a.dirty.clean(context.Background(), next, func() bool { return !a.functions.Busy() })
+	ok, err := a.dirty.clean(context.Background(), next, func() bool { return !a.functions.Busy() && !a.functions.Missed() })
 	if err != nil {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}

@@ -108,7 +108,7 @@ var errStopping = errors.New("the server is stopping")
 func (c *clusters) fill(name string, s *slot) {
 	ctx := context.Background()
 	var a *awake
-	info, err := c.host.maker.Registry.Get(ctx, name)
+	info, err := c.host.find(ctx, name)
 	if err == nil {
 		a, err = c.host.wake(info)
 	}

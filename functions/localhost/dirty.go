@@ -16,7 +16,6 @@ import (
 const (
 	dirtyPartition = "_dirty"
 	dirtyClass     = "d-"
-	dirtyEnd       = "d."
 )
 
 // dirtyRow says that an instance left work of a cluster: at once, or at a time.
@@ -248,21 +247,31 @@ type dirtyMark struct {
 
 // dirtyMarks returns the rows of all clusters with work left.
 func dirtyMarks(ctx context.Context, store table.Store) ([]dirtyMark, error) {
-	var out []dirtyMark
+	marks, _, err := leftRows(ctx, store)
+	return marks, err
+}
+
+// leftRows returns the rows of all clusters with work left, and those that say when to look for what was left of
+// clusters.
+func leftRows(ctx context.Context, store table.Store) (marks, sweeps []dirtyMark, err error) {
 	var broken error
-	err := table.All(ctx, store, dirtyPartition, table.Query{From: dirtyClass, To: dirtyEnd}, func(row table.Row) bool {
+	err = table.All(ctx, store, dirtyPartition, table.Query{From: dirtyClass, To: sweepEnd}, func(row table.Row) bool {
 		var r dirtyRow
 		if broken = json.Unmarshal(row.Value, &r); broken != nil {
 			broken = fmt.Errorf("%w: row %q: %w", table.ErrCorrupt, row.Key, broken)
 			return false
 		}
 		m := dirtyMark{wake: r.Wake, written: r.Written, key: row.Key, etag: row.ETag}
+		if strings.HasPrefix(row.Key, sweepClass) {
+			sweeps = append(sweeps, m)
+			return true
+		}
 		m.cluster, m.instance, _ = strings.Cut(row.Key[len(dirtyClass):], ".")
-		out = append(out, m)
+		marks = append(marks, m)
 		return true
 	})
 	if err = errors.Join(err, broken); err != nil {
-		return nil, fmt.Errorf("reading dirty rows: %w", err)
+		return nil, nil, fmt.Errorf("reading dirty rows: %w", err)
 	}
-	return out, nil
+	return marks, sweeps, nil
 }

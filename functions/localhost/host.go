@@ -137,11 +137,11 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
-// OpenBehind makes the default cluster if there is none, for a host whose requests Handler is given. It closes the
-// store if it fails.
-func OpenBehind(ctx context.Context, o Options) (*Host, error) {
+// OpenBehind opens a host whose requests Handler is given. It asks nothing of the store: the default cluster is
+// made when it is first asked for. It closes the store if it fails.
+func OpenBehind(o Options) (*Host, error) {
 	h := newHost(o)
-	if err := h.openBehind(ctx); err != nil {
+	if err := h.openBehind(); err != nil {
 		h.endWatches()
 		return nil, errors.Join(err, h.close())
 	}
@@ -149,7 +149,7 @@ func OpenBehind(ctx context.Context, o Options) (*Host, error) {
 	return h, nil
 }
 
-func (h *Host) openBehind(ctx context.Context) (err error) {
+func (h *Host) openBehind() (err error) {
 	host, number := h.opts.Front.Address, httpsPort
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		if number, err = strconv.Atoi(port); err != nil {
@@ -170,8 +170,7 @@ func (h *Host) openBehind(ctx context.Context) (err error) {
 		return err
 	}
 	h.assemble(seal, host, number)
-	_, err = h.ensureDefault(ctx)
-	return err
+	return nil
 }
 
 // Kubeconfig returns the admin's kubeconfig of the default cluster.
@@ -279,21 +278,36 @@ func (h *Host) loadPKI(ctx context.Context, seal cluster.Seal, host string) (*pk
 
 // ensureDefault makes the default cluster if there is none, and returns its kubeconfig.
 func (h *Host) ensureDefault(ctx context.Context) ([]byte, error) {
-	info, err := h.maker.Registry.Get(ctx, cluster.Default)
-	if errors.Is(err, cluster.ErrNotFound) {
-		info, _, err = h.maker.Create(ctx, cluster.Default, time.Now())
-		if errors.Is(err, cluster.ErrExists) { // another instance was first
-			info, err = h.maker.Registry.Get(ctx, cluster.Default)
-		}
-	}
+	info, err := h.find(ctx, cluster.Default)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.maker.Seal.Open(info)
+	keys, err := h.unseal(info)
 	if err != nil {
-		return nil, fmt.Errorf("%w: put the file seal.key back, or set %s to the key that the data was made with", err, SealKeyEnv)
+		return nil, err
 	}
 	return h.kubeconfig(info, keys)
+}
+
+// find returns a cluster from the registry. The default one is made if there is none.
+func (h *Host) find(ctx context.Context, name string) (cluster.Info, error) {
+	info, err := h.maker.Registry.Get(ctx, name)
+	if name != cluster.Default || !errors.Is(err, cluster.ErrNotFound) {
+		return info, err
+	}
+	if info, _, err = h.create(ctx, name); errors.Is(err, cluster.ErrExists) { // another instance was first
+		return h.maker.Registry.Get(ctx, name)
+	}
+	return info, err
+}
+
+// unseal returns a cluster's keys.
+func (h *Host) unseal(info cluster.Info) (cluster.Keys, error) {
+	keys, err := h.maker.Seal.Open(info)
+	if err != nil {
+		err = fmt.Errorf("%w: put the file seal.key back, or set %s to the key that the data was made with", err, SealKeyEnv)
+	}
+	return keys, err
 }
 
 // kubeconfig returns the admin's kubeconfig of a cluster.

@@ -118,7 +118,8 @@ func (h *Host) createCluster(req *http.Request) (any, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the request must be like {\"name\": \"NAME\"}: %v", err))
 	}
 	// What was begun is not left half done when the client goes.
-	info, keys, err := h.maker.Create(context.WithoutCancel(req.Context()), in.Name, time.Now())
+	ctx := context.WithoutCancel(req.Context())
+	info, keys, err := h.create(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -150,12 +151,23 @@ func (h *Host) deleteCluster(req *http.Request, name string) (any, error) {
 	}
 	// It is done once begun, whether the client waits or not.
 	ctx := context.WithoutCancel(req.Context())
+	done, err := h.beforeHalf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	info, err := h.maker.Unregister(ctx, name)
+	if errors.Is(err, cluster.ErrNotFound) {
+		done()
+	}
 	if err != nil {
 		return nil, err
 	}
 	h.clusters.forget(name)
-	return h.status(info), errors.Join(h.maker.RemoveRows(ctx, info), removeDirty(ctx, h.store, name))
+	if err := h.maker.RemoveRows(ctx, info); err != nil {
+		return nil, err
+	}
+	done()
+	return h.status(info), removeDirty(ctx, h.store, name)
 }
 
 // refuse answers a request for a cluster that cannot be had. One that does not exist answers every request as

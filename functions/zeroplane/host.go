@@ -71,7 +71,7 @@ func hostKubeconfig(cmd *cobra.Command, out string) (err error) {
 	if err != nil {
 		return err
 	}
-	h, err := localhost.OpenBehind(cmd.Context(), o)
+	h, err := localhost.OpenBehind(o)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func hostAzure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := localhost.OpenBehind(ctx, o)
+	h, err := localhost.OpenBehind(o)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -55,6 +56,7 @@ type counts struct {
 type world struct {
 	t      *testing.T
 	store  table.Store
+	lister table.Lister
 	faults faults
 	counts counts
 	// ctx ends with the round.
@@ -62,6 +64,7 @@ type world struct {
 
 	processes [instances]process
 	under     sync.WaitGroup
+	closed    atomic.Bool
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -84,7 +87,8 @@ type instance struct {
 
 func newWorld(t *testing.T, seed uint64, f faults) *world {
 	t.Helper()
-	w := &world{t: t, store: memory.New(), faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // faults, no secrets
+	store := memory.New()
+	w := &world{t: t, store: store, lister: store, faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // faults, no secrets
 	for i := range w.processes {
 		w.processes[i] = process{taken: make(chan struct{}, 1), alive: w.start(nil)}
 	}
@@ -99,7 +103,7 @@ func (w *world) start(after *instance) *instance {
 	for {
 		i := &instance{world: w, store: &mortal{Store: w.store}}
 		i.store.left.Store(w.life())
-		host, err := localhost.OpenBehind(w.ctx, localhost.Options{
+		host, err := localhost.OpenBehind(localhost.Options{
 			Store: localhost.Store{Store: i.store, Close: func() error { return nil }, Shared: true},
 			Front: localhost.Front{Address: "app.example.com"}, MaxAwake: 2, Bells: i, Deliver: i.deliver,
 		})
@@ -196,6 +200,9 @@ func (i *instance) Send(_ context.Context, e cloudevents.Event, at time.Time) er
 
 // work has some instance do something that comes from outside.
 func (w *world) work(do func(context.Context, *instance) error) {
+	if w.closed.Load() {
+		return
+	}
 	w.under.Add(1)
 	defer w.under.Done()
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
@@ -218,8 +225,10 @@ func (w *world) timer(ctx context.Context) {
 	}
 }
 
-// close ends all instances.
+// close ends all instances, after what they are at.
 func (w *world) close() {
+	synctest.Wait()
+	w.closed.Store(true)
 	w.under.Wait()
 	for n := range w.processes {
 		if i := w.processes[n].alive; i.host.Close() != nil && !i.store.dead.Load() {
@@ -273,10 +282,17 @@ func (m *mortal) Range(ctx context.Context, partition string, q table.Query) (ta
 // client returns a client whose every request goes to some instance.
 func (w *world) client() *kubernetes.Clientset {
 	w.t.Helper()
-	file, err := w.any().host.Kubeconfig(w.ctx)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	var file []byte
+	w.insist("get a kubeconfig", func(ctx context.Context) (err error) {
+		file, err = w.any().host.Kubeconfig(ctx)
+		return err
+	})
+	return w.clientFor(file)
+}
+
+// clientFor returns the client of a kubeconfig.
+func (w *world) clientFor(file []byte) *kubernetes.Clientset {
+	w.t.Helper()
 	config, err := clientcmd.RESTConfigFromKubeConfig(file)
 	if err != nil {
 		w.t.Fatal(err)
