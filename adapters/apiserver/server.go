@@ -91,6 +91,8 @@ type Options struct {
 	ServiceRange net.IPNet
 	// Encryption, if set, encrypts what is stored of a resource.
 	Encryption value.ResourceTransformers
+	// Senders, if set, authenticates requests that carry no credential which Kubernetes knows. Its error refuses one.
+	Senders authenticator.Request
 }
 
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so

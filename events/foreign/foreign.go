@@ -78,6 +78,9 @@ func Parse(e cloudevents.Event) (Message, error) {
 	return nil, fmt.Errorf("%w: %.80q", events.ErrUnknownType, e.Type())
 }
 
+// Known reports whether Parse reads events of a type, whatever their data. An alert may have any type.
+func Known(eventType string) bool { return parsers[strings.ToLower(eventType)] != nil }
+
 // Read makes CloudEvents of the body of a request that is none: an event, or an array of them, in Event
 // Grid's schema; an event of EventBridge; an alert of the common alert schema. It returns
 // events.ErrUnknownType or events.ErrMalformed, and refuses more than events.MaxBytes.
