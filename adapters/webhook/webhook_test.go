@@ -159,7 +159,7 @@ func TestWhatCannotBeTakenIsRefusedAndChangesNothing(t *testing.T) {
 		"of another cluster":         {"sender", structured, encode(t, elsewhere), http.StatusForbidden, `source: the event is of the cluster "other"`},
 		"another content type":       {"sender", "text/plain", "hello", http.StatusUnsupportedMediaType, `"text/plain"`},
 		"a format that nobody reads": {"sender", "application/cloudevents+protobuf", "", http.StatusUnsupportedMediaType, "protobuf"},
-		"no JSON":                    {"sender", structured, "hello", http.StatusBadRequest, "the body is not JSON"},
+		"no JSON":                    {"sender", structured, "hello", http.StatusBadRequest, "body: is not JSON"},
 		"no event":                   {"sender", structured, "{}", http.StatusBadRequest, "no CloudEvent"},
 		"no id":                      {"sender", structured, without("id"), http.StatusBadRequest, "id"},
 		"no time":                    {"sender", structured, without("time"), http.StatusBadRequest, "time"},
