@@ -45,6 +45,9 @@ const (
 	MaxEvents = 5000
 	// bodyTimeout is how long a body may take to come.
 	bodyTimeout = 10 * time.Second
+	// workTimeout is how long what a request causes may take, until it is answered that it may pass later: less than
+	// Event Grid waits for an answer, 30 s.
+	workTimeout = 25 * time.Second
 )
 
 // Letters keep what is malformed.
@@ -114,7 +117,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, err)
 		return
 	}
-	answer, err := h.take(req.Context(), content, h.keep)
+	ctx, cancel := context.WithTimeout(req.Context(), workTimeout)
+	defer cancel()
+	answer, err := h.take(ctx, content, h.keep)
 	if err != nil {
 		fail(w, err)
 		return

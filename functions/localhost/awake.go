@@ -90,7 +90,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	}
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
-		Encryption: h.encryption, Senders: &webhook.Signatures{Path: eventsPath, Secrets: a.senderSecrets, Now: time.Now},
+		Encryption: h.encryption, Senders: &webhook.Signatures{Path: eventsPath, Secrets: a.senderSecrets, Now: time.Now}, OwnTime: eventsPath,
 	})
 	if err != nil {
 		return nil, err
