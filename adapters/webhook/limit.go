@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 	"k8s.io/utils/lru"
@@ -12,6 +13,8 @@ const (
 	perSecond, burst = 200, 400
 	// senderPerSecond and senderBurst are for each sender: one alone cannot use up what is for all.
 	senderPerSecond, senderBurst = 50, 100
+	// senderAtOnce requests of one sender are under way: each may hold a body of MaxBytes for as long as that may take.
+	senderAtOnce = 16
 	// maxSenders are told apart; of more, the one that has not come for longest begins anew.
 	maxSenders = 512
 )
@@ -28,18 +31,33 @@ func newLimits() *limits {
 	return &limits{all: rate.NewLimiter(perSecond, burst), senders: lru.New(maxSenders)}
 }
 
-// allow reports whether a request of a sender is taken now. What its own limit refuses costs the others nothing.
-func (l *limits) allow(sender string) bool { return l.of(sender).Allow() && l.all.Allow() }
+// limit of one sender.
+type limit struct {
+	rate  *rate.Limiter
+	under atomic.Int32
+}
 
-func (l *limits) of(sender string) *rate.Limiter {
+// enter reports whether a request of a sender is taken now; then leave must be called when it is answered. What its own
+// limit refuses costs the others nothing.
+func (l *limits) enter(sender string) (leave func(), ok bool) {
+	own := l.of(sender)
+	leave = func() { own.under.Add(-1) }
+	if own.under.Add(1) > senderAtOnce || !own.rate.Allow() || !l.all.Allow() {
+		leave()
+		return nil, false
+	}
+	return leave, true
+}
+
+func (l *limits) of(sender string) *limit {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known, ok := l.senders.Get(sender); ok {
-		if limiter, ok := known.(*rate.Limiter); ok {
-			return limiter
+		if own, ok := known.(*limit); ok {
+			return own
 		}
 	}
-	limiter := rate.NewLimiter(senderPerSecond, senderBurst)
-	l.senders.Add(sender, limiter)
-	return limiter
+	own := &limit{rate: rate.NewLimiter(senderPerSecond, senderBurst)}
+	l.senders.Add(sender, own)
+	return own
 }

@@ -143,15 +143,23 @@ func TestANoisySenderLeavesTheOthersTheirShare(t *testing.T) {
 	l := newLimits()
 	refused := 0
 	for range 10 * senderBurst {
-		if !l.allow("noisy") {
+		leave, ok := l.enter("noisy")
+		if !ok {
 			refused++
+			continue
 		}
+		leave()
 	}
 	if refused < 8*senderBurst {
 		t.Errorf("%d of %d were refused", refused, 10*senderBurst)
 	}
-	if !l.allow("quiet") {
-		t.Error("another sender is refused")
+	for i := range senderAtOnce {
+		if _, ok := l.enter("quiet"); !ok {
+			t.Errorf("request %d of another sender is refused", i)
+		}
+	}
+	if _, ok := l.enter("quiet"); ok {
+		t.Errorf("more than %d requests of a sender are under way", senderAtOnce)
 	}
 	for i := range 2 * maxSenders {
 		l.of(fmt.Sprint(i))

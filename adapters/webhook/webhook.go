@@ -106,11 +106,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, status(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "events are sent with POST"))
 		return
 	}
-	if !h.limit.allow(senderOf(req.Context())) {
+	leave, ok := h.limit.enter(senderOf(req.Context()))
+	if !ok {
 		count("", limited)
 		fail(w, apierrors.NewTooManyRequests("more events come than are taken, send again later", retryAfter))
 		return
 	}
+	defer leave()
 	content, err := readContent(w, req)
 	if err != nil {
 		count("", refused)
