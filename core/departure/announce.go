@@ -76,22 +76,8 @@ func Departing(node *corev1.Node) bool {
 // Announce notes an announcement on a node.
 func Announce(node *corev1.Node, notice Notice, now time.Time) plan.Plan {
 	old, there := noteOf(node)
-	switch {
-	case notice.stale(now), node.DeletionTimestamp != nil:
+	if notice.stale(now) || node.DeletionTimestamp != nil || there && old.overtakes(notice) {
 		return plan.Plan{}
-	case there && old.Source == notice.Source && notice.Incarnation != 0 && notice.Incarnation < old.Incarnation:
-		return plan.Plan{} // the source has said something else since
-	case there && old.ID == notice.ID && !old.Over && notice.Started && !old.Started:
-		next := old
-		next.Started, next.Incarnation = true, notice.Incarnation
-		next.Deadline = earlier(old.Deadline, notice.At, now)
-		return plan.Plan{Writes: []plan.Write{next.write(node, node.Spec.Unschedulable, node.Spec.Taints)}}
-	case there && (old.ID == notice.ID || slices.Contains(old.Seen, notice.ID)):
-		return plan.Plan{}
-	}
-	next := note{
-		ID: notice.ID, Kind: notice.Kind, Source: notice.Source, Incarnation: notice.Incarnation, Started: notice.Started,
-		Cordoned: !node.Spec.Unschedulable || there && !old.Over && old.Cordoned, Seen: old.seen(),
 	}
 	if notice.Started && notice.Deadline.IsZero() {
 		notice.Deadline = now
@@ -99,12 +85,19 @@ func Announce(node *corev1.Node, notice Notice, now time.Time) plan.Plan {
 			notice.Deadline = notice.At
 		}
 	}
+	if there && old.ID == notice.ID { // it has started
+		next := old
+		next.Started, next.Incarnation, next.Deadline = true, notice.Incarnation, earlier(old.Deadline, notice.Deadline)
+		return plan.Plan{Writes: []plan.Write{next.write(node, node.Spec.Unschedulable, node.Spec.Taints)}}
+	}
+	next := note{
+		ID: notice.ID, Kind: notice.Kind, Source: notice.Source, Incarnation: notice.Incarnation, Started: notice.Started,
+		Cordoned: !node.Spec.Unschedulable, Seen: old.seen(),
+	}
 	if there && !old.Over {
-		next.Deadline = old.Deadline
+		next.Deadline, next.Cordoned = old.Deadline, next.Cordoned || old.Cordoned
 	}
-	if !notice.Deadline.IsZero() {
-		next.Deadline = earlier(next.Deadline, notice.Deadline, now)
-	}
+	next.Deadline = earlier(next.Deadline, notice.Deadline)
 	taints := append(without(node.Spec.Taints, Taint), corev1.Taint{Key: Taint, Value: notice.Kind, Effect: corev1.TaintEffectNoSchedule, TimeAdded: &metav1.Time{Time: now}})
 	w := next.write(node, true, taints)
 	message := fmt.Sprintf("%s was announced: the node takes no new pods, and its pods leave it", notice.Kind)
@@ -113,6 +106,18 @@ func Announce(node *corev1.Node, notice Notice, now time.Time) plan.Plan {
 	}
 	w.OnSuccess = nodeNotice(node, corev1.EventTypeWarning, "NodeDeparting", message)
 	return plan.Plan{Writes: []plan.Write{w}}
+}
+
+// overtakes reports whether a notice says nothing new: its source has said something else since, or it was noted before.
+// That what was announced has started is new.
+func (n note) overtakes(notice Notice) bool {
+	if n.Source == notice.Source && notice.Incarnation != 0 && notice.Incarnation < n.Incarnation {
+		return true
+	}
+	if n.ID == notice.ID {
+		return n.Over || n.Started || !notice.Started
+	}
+	return slices.Contains(n.Seen, notice.ID)
 }
 
 func (n Notice) stale(now time.Time) bool {
@@ -134,13 +139,9 @@ func (n note) seen() []string {
 	return all[max(len(all)-maxSeen, 0):]
 }
 
-// earlier returns the earlier of a deadline that may be missing and a time, which is now if it is zero.
-func earlier(d *time.Time, t, now time.Time) *time.Time {
-	if t.IsZero() {
-		t = now
-	}
-	t = t.UTC()
-	if d != nil && d.Before(t) {
+// earlier returns the earlier of two deadlines, of which either may be missing.
+func earlier(d *time.Time, t time.Time) *time.Time {
+	if t = t.UTC(); t.IsZero() || d != nil && d.Before(t) {
 		return d
 	}
 	return &t

@@ -177,7 +177,7 @@ func (p *postOffice) show(cmd *cobra.Command, id string) error {
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"Refused", fmt.Sprintf("%d times, first %s, last %s", l.Times, l.First.Format(time.RFC3339), l.Last.Format(time.RFC3339))},
+		{"Refused", refusals(l.Letter)},
 		{"Reason", l.Reason}, {"Field", l.Field}, {"Sender", l.Sender}, {"Via", l.Via}, {"Type", l.Type}, {"Source", l.Source}, {"Event", l.EventID},
 	} {
 		fmt.Fprintf(w, "%s:\t%s\n", line[0], orNone(line[1]))
@@ -200,6 +200,14 @@ func (p *postOffice) show(cmd *cobra.Command, id string) error {
 	return p.printLetters(cmd, l, text.String())
 }
 
+// refusals says when an event was refused, and how often.
+func refusals(l deadletter.Letter) string {
+	if l.Times == 1 {
+		return l.Last.Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%d times, first %s, last %s", l.Times, l.First.Format(time.RFC3339), l.Last.Format(time.RFC3339))
+}
+
 // printable is oneLine for a text of several lines.
 func printable(s string) string {
 	lines := strings.Split(s, "\n")
@@ -215,7 +223,7 @@ func (p *postOffice) eachLetter(cmd *cobra.Command, ids []string, verb string, d
 		return err
 	}
 	if p.all == (len(ids) > 0) {
-		return fmt.Errorf("give the IDs of events, or --all; zeroplane events list shows them")
+		return errors.New("give the IDs of events, or --all; zeroplane events list shows them")
 	}
 	if p.all {
 		all, err := p.letters(cmd.Context())
