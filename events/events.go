@@ -77,6 +77,15 @@ func Parse(e cloudevents.Event) (Message, error) {
 	return nil, fmt.Errorf("%w: %.80q", ErrUnknownType, e.Type())
 }
 
+// Known reports whether Parse reads events of a type.
+func Known(eventType string) bool {
+	switch eventType {
+	case ChangedType, DueType, TimerType, SamplesType:
+		return true
+	}
+	return false
+}
+
 // ClusterOf returns the cluster that a message is of.
 func ClusterOf(m Message) string {
 	switch m := m.(type) {

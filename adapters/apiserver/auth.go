@@ -31,7 +31,7 @@ const tokenCacheTTL = 10 * time.Second
 // adminUser is who holds the admin credential of a cluster.
 var adminUser = &user.DefaultInfo{Name: "kubernetes-admin", Groups: []string{user.SystemPrivilegedGroup}}
 
-// newAuthenticator accepts, in this order: requests from inside the process, the cluster's admin
+// newAuthenticator accepts, in this order: requests from inside the process, those of o.Senders, the cluster's admin
 // token, certificates signed by the cluster's CA, ServiceAccount tokens, and nobody in particular.
 func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.SharedInformerFactory) (authenticator.Request, error) {
 	keys, err := serviceaccount.StaticPublicKeysGetter([]any{o.Keys.ServiceAccountKey.Public()})
@@ -60,7 +60,12 @@ func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.
 		return nil, fmt.Errorf("assembling the authenticators: %w", err)
 	}
 	admin := group.NewAuthenticatedGroupAdder(bearertoken.New(authenticator.WrapAudienceAgnosticToken(o.audiences(), adminToken(o.Keys.AdminTokenHash))))
-	return inProcess(authunion.New(admin, standard)), nil
+	all := authunion.New(admin, standard)
+	if o.Senders != nil {
+		// Before the others, for which whoever has no credential is anonymous.
+		all = authunion.NewFailOnError(o.Senders, all)
+	}
+	return inProcess(all), nil
 }
 
 // adminToken accepts the token whose SHA-256 is hash.

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverfilters "k8s.io/apiserver/pkg/server/filters"
@@ -91,6 +92,11 @@ type Options struct {
 	ServiceRange net.IPNet
 	// Encryption, if set, encrypts what is stored of a resource.
 	Encryption value.ResourceTransformers
+	// Senders, if set, authenticates requests that carry no credential which Kubernetes knows. Its error refuses one.
+	Senders authenticator.Request
+	// OwnTime is a mounted path whose handler bounds how long its requests take: the filter that does so would hang up on
+	// a client whose body does not come, where the handler has an answer.
+	OwnTime string
 }
 
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so
@@ -239,8 +245,11 @@ func (b *builder) configure() (err error) {
 	c.ExternalAddress = b.o.Address
 	c.StorageObjectCountTracker = nil
 	c.BuildHandlerChainFunc = b.buildChain
-	c.LongRunningFunc = serverfilters.BasicLongRunningRequestCheck(
+	longRunning := serverfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	c.LongRunningFunc = func(req *http.Request, info *request.RequestInfo) bool {
+		return longRunning(req, info) || b.o.OwnTime != "" && !info.IsResourceRequest && info.Path == b.o.OwnTime
+	}
 	capabilities.Setup(allowPrivileged, 0)
 	b.config = c
 

@@ -18,6 +18,7 @@ const (
 	Partitions = "partitions"
 	Cursors    = "cursors"
 	Due        = "due"
+	Letters    = "letters"
 	Dirty      = "dirty"
 	Host       = "host"
 	Objects    = "objects"
@@ -115,6 +116,9 @@ func (a *Audit) cluster(ctx context.Context, info cluster.Info) error {
 	before := len(a.report.Findings)
 	a.report.Clusters++
 	cursors, err := a.cursors(ctx, info)
+	if err == nil {
+		err = a.letters(ctx, info)
+	}
 	if err != nil {
 		return err
 	}

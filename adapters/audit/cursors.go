@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
@@ -43,6 +44,16 @@ func (a *Audit) cursors(ctx context.Context, info cluster.Info) (map[string]map[
 		}
 	})
 	return out, err
+}
+
+// letters checks the dead letters of a cluster.
+func (a *Audit) letters(ctx context.Context, info cluster.Info) error {
+	partition := kubestorage.Partition(info.Partition(), deadletter.Group)
+	return a.rows(ctx, partition, func(row table.Row) {
+		if err := deadletter.CheckRow(row); err != nil {
+			a.find(partition, row.Key, Letters, "%v", err)
+		}
+	})
 }
 
 // compareCursors notes cursors that are ahead of their logs: their functions begin again.

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/storage/value"
 
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -191,7 +192,7 @@ func (m Maker) emptyAll(ctx context.Context, partition string) error {
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
-var EventGroups = []string{"cursors"}
+var EventGroups = []string{"cursors", deadletter.Group}
 
 // empty removes all rows of a partition.
 func (m Maker) empty(ctx context.Context, partition string) error {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -242,6 +243,11 @@ func request(rc *rest.RESTClient, w *plan.Write) (*rest.Request, error) {
 		return req, nil
 	case plan.Delete:
 		return rc.Delete().Body(deleteOptions(w)), nil
+	case plan.Evict:
+		// A budget's refusal is an answer, and not to be waited for here.
+		return rc.Post().SubResource("eviction").MaxRetries(0).Body(&policyv1.Eviction{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name}, DeleteOptions: deleteOptions(w),
+		}), nil
 	case plan.Bind:
 		return rc.Post().SubResource("binding").Body(&corev1.Binding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name, UID: w.UID},

@@ -1,10 +1,21 @@
 // Package webhook takes CloudEvents over HTTP, in binary, structured and batch mode
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md), with the handshake of
-// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md.
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md; and the events of others in their own
+// envelopes (events/foreign).
 //
 // It stands behind an API server's filters, which authenticate the sender and authorise "post" on the path; each type
-// is authorised besides, as "post" on PATH/TYPE. Answers are chosen for Event Grid, which does not send again what is
-// answered 400, 401, 403, 404 or 413, and does what is answered 429 or 503.
+// is authorised besides, as "post" on PATH/TYPE. A sender that can only sign is authenticated by Signatures. Answers are
+// chosen for Event Grid, which does not send again what is answered 400, 401, 403, 404 or 413, and does what is answered
+// 429 or 503. docs/webhook.md.
+//
+//	webhook.go    a request, from limit to answer
+//	read.go       what events a request has
+//	judge.go      which of them may be heard
+//	limit.go      how often a sender may come
+//	letters.go    the malformed: keep, list, show, replay, drop
+//	signature.go  senders that sign
+//	answer.go     answers, which are metav1.Status
+//	metrics.go    what is counted
 package webhook
 
 import (
@@ -13,21 +24,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
 	"net/http"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
-	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/events"
 )
 
@@ -38,11 +45,22 @@ const (
 	MaxEvents = 5000
 	// bodyTimeout is how long a body may take to come.
 	bodyTimeout = 10 * time.Second
-	// perSecond requests are taken, burst of them at once, of all senders together.
-	perSecond, burst = 200, 400
-	// retryAfter is what a sender is told that came too often or too early, in seconds.
-	retryAfter = 5
+	// workTimeout is how long what a request causes may take, until it is answered that it may pass later: less than
+	// Event Grid waits for an answer, 30 s.
+	workTimeout = 25 * time.Second
 )
+
+// Letters keep what is malformed.
+type Letters interface {
+	Keep(ctx context.Context, l deadletter.Letter, c deadletter.Content, now time.Time) (deadletter.Letter, error)
+	List(ctx context.Context) ([]deadletter.Letter, error)
+	// Get and Remove fail with deadletter.ErrNotFound.
+	Get(ctx context.Context, id string) (deadletter.Letter, deadletter.Content, error)
+	Remove(ctx context.Context, id string) error
+	Clear(ctx context.Context) (int, error)
+}
+
+var _ Letters = deadletter.Box{}
 
 // Options of a webhook.
 type Options struct {
@@ -52,19 +70,21 @@ type Options struct {
 	Authorizer authorizer.UnconditionalAuthorizer
 	// Cluster that events must be of.
 	Cluster string
-	// Hear takes an event. It does not wait for what the event causes. An error that is neither events.ErrMalformed
-	// nor events.ErrUnknownType may pass later.
+	// Hear takes an event. What it returns has been done, or will be found by whoever looks. An error that is neither
+	// events.ErrMalformed nor events.ErrUnknownType may pass later.
 	Hear func(context.Context, cloudevents.Event) error
+	// Letters of the cluster.
+	Letters Letters
 }
 
 // Handler is a webhook.
 type Handler struct {
 	o     Options
-	limit *rate.Limiter
+	limit *limits
 }
 
 // New returns a webhook.
-func New(o Options) *Handler { return &Handler{o: o, limit: rate.NewLimiter(perSecond, burst)} }
+func New(o Options) *Handler { return &Handler{o: o, limit: newLimits()} }
 
 // Handshake answers a sender that asks, without a credential, whether it may send. It may: each delivery is judged.
 func Handshake(w http.ResponseWriter, req *http.Request) {
@@ -74,7 +94,7 @@ func Handshake(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("WebHook-Allowed-Origin", origin)
-	w.Header().Set("WebHook-Allowed-Rate", strconv.Itoa(60*perSecond)) // a minute
+	w.Header().Set("WebHook-Allowed-Rate", strconv.Itoa(60*senderPerSecond)) // a minute
 	w.Header().Set("Allow", "POST, OPTIONS")
 	w.WriteHeader(http.StatusOK)
 }
@@ -86,168 +106,98 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fail(w, status(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "events are sent with POST"))
 		return
 	}
-	if !h.limit.Allow() {
+	leave, ok := h.limit.enter(senderOf(req.Context()))
+	if !ok {
+		count("", limited)
 		fail(w, apierrors.NewTooManyRequests("more events come than are taken, send again later", retryAfter))
 		return
 	}
-	list, err := read(w, req)
+	defer leave()
+	content, err := readContent(w, req)
+	if err != nil {
+		count("", refused)
+		fail(w, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), workTimeout)
+	defer cancel()
+	answer, err := h.take(ctx, content, h.keep)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	// All are judged before one is heard: who sends a batch again sends all of it.
-	for i, e := range list {
-		if err := h.judge(req.Context(), e); err != nil {
-			fail(w, at(err, i, len(list)))
-			return
-		}
-	}
-	for i, e := range list {
-		err := h.o.Hear(req.Context(), e)
-		switch {
-		case errors.Is(err, events.ErrUnknownType):
-			slog.Info("an event of a type that nobody hears", "cluster", h.o.Cluster, "type", e.Type(), "source", e.Source(), "id", e.ID())
-		case errors.Is(err, events.ErrMalformed):
-			fail(w, at(apierrors.NewBadRequest(err.Error()), i, len(list)))
-			return
-		case err != nil:
-			slog.Warn("cannot take an event", "cluster", h.o.Cluster, "type", e.Type(), "id", e.ID(), "error", err)
-			fail(w, unavailable())
-			return
-		}
+	if answer != nil {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(answer) // whoever hung up does not read it
+		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// judge refuses an event that is not what its type says, that is of another cluster, or that the sender may not send.
-func (h *Handler) judge(ctx context.Context, e cloudevents.Event) error {
-	if err := e.Validate(); err != nil {
-		return apierrors.NewBadRequest("the event is no CloudEvent: " + err.Error())
-	}
-	if err := h.authorize(ctx, e); err != nil {
-		return err
-	}
-	m, err := events.Parse(e)
-	switch {
-	case errors.Is(err, events.ErrUnknownType):
-		return nil
-	case err != nil:
-		return apierrors.NewBadRequest(err.Error())
-	}
-	if of := events.ClusterOf(m); of != h.o.Cluster {
-		return status(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("source: the event is of the cluster %q, and this one is %q", of, h.o.Cluster))
-	}
-	return nil
-}
+// keeper does with what is malformed what is to be done, and returns what the sender is told of it.
+type keeper func(context.Context, []item) string
 
-func (h *Handler) authorize(ctx context.Context, e cloudevents.Event) error {
-	sender, ok := request.UserFrom(ctx)
-	if !ok {
-		return apierrors.NewUnauthorized("Unauthorized")
+// take judges what a request has, has what is well-formed be heard, and what is malformed be kept. It returns what the
+// sender is to be answered, nil for that it was taken.
+func (h *Handler) take(ctx context.Context, c deadletter.Content, keep keeper) (any, error) {
+	list, err := itemsOf(c)
+	if err != nil {
+		count("", refused)
+		return nil, err
 	}
-	path := h.o.Path + "/" + e.Type()
-	decision, _, err := h.o.Authorizer.Authorize(ctx, authorizer.AttributesRecord{User: sender, Verb: "post", Path: path})
-	if err != nil && decision != authorizer.DecisionAllow {
-		slog.Warn("cannot authorise an event", "cluster", h.o.Cluster, "type", e.Type(), "error", err)
-		return unavailable()
-	}
-	if decision != authorizer.DecisionAllow {
-		return status(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("User %q cannot post path %q", sender.GetName(), path))
-	}
-	return nil
-}
-
-// read returns the events of a request.
-func read(w http.ResponseWriter, req *http.Request) ([]cloudevents.Event, error) {
-	if req.ContentLength > MaxBytes {
-		return nil, tooLarge()
-	}
-	// Where the connection has no deadlines, whoever buffers bodies has.
-	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, apierrors.NewInternalError(err)
-	}
-	req.Body = http.MaxBytesReader(w, req.Body, MaxBytes)
-	var list []cloudevents.Event
-	var err error
-	switch mode := modeOf(req.Header); mode {
-	case "batch":
-		list, err = cehttp.NewEventsFromHTTPRequest(req)
-	case "single":
-		var e *cloudevents.Event
-		if e, err = cehttp.NewEventFromHTTPRequest(req); err == nil {
-			list = []cloudevents.Event{*e}
+	// All are judged before one is heard: who may not send one of them has none heard.
+	var malformed []item
+	good := make([]cloudevents.Event, 0, len(list))
+	for _, it := range list {
+		switch refusal := h.judge(ctx, &it); {
+		case refusal != nil:
+			count(it.event.Type(), refused)
+			return nil, at(refusal, it.index, len(list))
+		case it.err != nil:
+			malformed = append(malformed, it)
+		default:
+			good = append(good, it.event)
 		}
-	default:
-		return nil, status(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType, fmt.Sprintf(
-			"Content-Type %.80q without the header ce-specversion is no CloudEvent: send %s or %s, or the attributes as ce- headers",
-			req.Header.Get("Content-Type"), cloudevents.ApplicationCloudEventsJSON, cloudevents.ApplicationCloudEventsBatchJSON))
 	}
-	var large *http.MaxBytesError
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &large):
-		return nil, tooLarge()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, status(http.StatusRequestTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("the body did not come within %s", bodyTimeout))
-	case errors.As(err, &syntax):
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset))
-	case err != nil:
-		return nil, apierrors.NewBadRequest("the request is no CloudEvent: " + err.Error())
-	case len(list) > MaxEvents:
-		return nil, tooLarge()
+	if len(list) == 1 && len(good) == 1 {
+		if answer, ok := validation(good[0]); ok {
+			count(good[0].Type(), taken)
+			return answer, nil
+		}
 	}
-	return list, nil
+	for i, e := range good {
+		err := h.o.Hear(ctx, e)
+		switch {
+		case errors.Is(err, events.ErrUnknownType):
+			count(e.Type(), unknown)
+			slog.Info("an event of a type that nobody hears", "cluster", h.o.Cluster, "type", e.Type(), "source", e.Source(), "id", e.ID())
+		case errors.Is(err, events.ErrMalformed):
+			malformed = append(malformed, item{event: e, content: structuredContent(e), err: err, index: i})
+		case err != nil:
+			count(e.Type(), failed)
+			slog.Warn("cannot take an event", "cluster", h.o.Cluster, "type", e.Type(), "id", e.ID(), "error", err)
+			return nil, unavailable()
+		default:
+			count(e.Type(), taken)
+		}
+	}
+	if len(malformed) == 0 {
+		return nil, nil
+	}
+	for _, it := range malformed {
+		count(it.event.Type(), ofMalformed)
+	}
+	said := keep(ctx, malformed)
+	message := malformed[0].err.Error()
+	if len(list) > 1 {
+		message = fmt.Sprintf("event %d of %d: %s; %d are malformed, the others were taken", malformed[0].index, len(list), message, len(malformed))
+	}
+	return nil, apierrors.NewBadRequest(message + said)
 }
 
-// modeOf is "batch", "single" for the binary and the structured mode, or empty.
-func modeOf(h http.Header) string {
-	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	switch {
-	case err == nil && media == cloudevents.ApplicationCloudEventsBatchJSON:
-		return "batch"
-	case err == nil && media == cloudevents.ApplicationCloudEventsJSON, h.Get("Ce-Specversion") != "" && !strings.HasPrefix(media, "application/cloudevents"):
-		return "single"
+func senderOf(ctx context.Context) string {
+	if u, ok := request.UserFrom(ctx); ok {
+		return u.GetName()
 	}
 	return ""
-}
-
-// at says which of several events an error is about.
-func at(err error, i, n int) error {
-	var known apierrors.APIStatus
-	if n == 1 || !errors.As(err, &known) {
-		return err
-	}
-	s := known.Status()
-	s.Message = fmt.Sprintf("event %d of %d: %s", i, n, s.Message)
-	return &apierrors.StatusError{ErrStatus: s}
-}
-
-func tooLarge() error {
-	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("at most %d bytes and %d events are taken at once", MaxBytes, MaxEvents))
-}
-
-func unavailable() error {
-	err := apierrors.NewServiceUnavailable("the event cannot be taken now, send it again later")
-	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retryAfter}
-	return err
-}
-
-func status(code int32, reason metav1.StatusReason, message string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
-}
-
-// fail answers with a metav1.Status.
-func fail(w http.ResponseWriter, err error) {
-	s := metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}
-	var known apierrors.APIStatus
-	if errors.As(err, &known) {
-		s = known.Status()
-	}
-	s.Kind, s.APIVersion = "Status", "v1"
-	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(int(s.Code))
-	_ = json.NewEncoder(w).Encode(s) // whoever hung up does not read it
 }

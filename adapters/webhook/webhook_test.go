@@ -18,6 +18,9 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
+	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/events"
 )
 
@@ -26,16 +29,22 @@ type sink struct {
 	*Handler
 	heard []cloudevents.Event
 	fails error
+	store table.Store
+	box   deadletter.Box
 }
 
 func newSink() *sink {
-	s := &sink{}
-	s.Handler = New(Options{Path: "/events", Cluster: "default", Authorizer: allButDue{}, Hear: func(_ context.Context, e cloudevents.Event) error {
-		if s.fails == nil {
-			s.heard = append(s.heard, e)
-		}
-		return s.fails
-	}})
+	s := &sink{store: memory.New()}
+	s.box = deadletter.New(s.store, "default.1")
+	s.Handler = New(Options{
+		Path: "/events", Cluster: "default", Authorizer: allButDue{}, Letters: s.box,
+		Hear: func(_ context.Context, e cloudevents.Event) error {
+			if s.fails == nil {
+				s.heard = append(s.heard, e)
+			}
+			return s.fails
+		},
+	})
 	return s
 }
 
@@ -150,7 +159,7 @@ func TestWhatCannotBeTakenIsRefusedAndChangesNothing(t *testing.T) {
 		"of another cluster":         {"sender", structured, encode(t, elsewhere), http.StatusForbidden, `source: the event is of the cluster "other"`},
 		"another content type":       {"sender", "text/plain", "hello", http.StatusUnsupportedMediaType, `"text/plain"`},
 		"a format that nobody reads": {"sender", "application/cloudevents+protobuf", "", http.StatusUnsupportedMediaType, "protobuf"},
-		"no JSON":                    {"sender", structured, "hello", http.StatusBadRequest, "the body is not JSON"},
+		"no JSON":                    {"sender", structured, "hello", http.StatusBadRequest, "body: is not JSON"},
 		"no event":                   {"sender", structured, "{}", http.StatusBadRequest, "no CloudEvent"},
 		"no id":                      {"sender", structured, without("id"), http.StatusBadRequest, "id"},
 		"no time":                    {"sender", structured, without("time"), http.StatusBadRequest, "time"},
@@ -189,7 +198,7 @@ func TestWhatMayPassLaterIsSentAgain(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || strings.Contains(status.Message, "store") {
 		t.Errorf("%s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), status.Message)
 	}
-	s.limit.SetBurst(0)
+	s.limit.all.SetBurst(0)
 	if resp, _ = s.post(t, "sender", structured, bell); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a flood: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}

@@ -35,6 +35,9 @@ const (
 	Delete Verb = "delete"
 	// Bind posts a Binding of the pod to Node.
 	Bind Verb = "bind"
+	// Evict posts an Eviction of the pod, preconditioned on UID: disruption budgets may refuse it. Nothing that the plan was
+	// decided on may be in its read set, since the budget is charged at once.
+	Evict Verb = "evict"
 	// Finalize puts Object to the finalize subresource (namespaces).
 	Finalize Verb = "finalize"
 )
@@ -53,7 +56,7 @@ type Write struct {
 	// PatchType and PatchBody are the patch.
 	PatchType types.PatchType
 	PatchBody []byte
-	// UID and ResourceVersion are the preconditions of Delete and Bind.
+	// UID and ResourceVersion are the preconditions of Delete, Evict and Bind.
 	UID             types.UID
 	ResourceVersion string
 	// Propagation and GracePeriodSeconds of a Delete; nil leaves the server's default.

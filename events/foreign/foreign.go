@@ -78,8 +78,12 @@ func Parse(e cloudevents.Event) (Message, error) {
 	return nil, fmt.Errorf("%w: %.80q", events.ErrUnknownType, e.Type())
 }
 
+// Known reports whether Parse reads events of a type, whatever their data. An alert may have any type.
+func Known(eventType string) bool { return parsers[strings.ToLower(eventType)] != nil }
+
 // Read makes CloudEvents of the body of a request that is none: an event, or an array of them, in Event
-// Grid's schema; an event of EventBridge; an alert of the common alert schema. It returns
+// Grid's schema; an event of EventBridge; an alert of the common alert schema; what a container registry's own webhook
+// sends. It returns
 // events.ErrUnknownType or events.ErrMalformed, and refuses more than events.MaxBytes.
 func Read(body []byte) ([]cloudevents.Event, error) {
 	if len(body) > events.MaxBytes {
@@ -93,6 +97,8 @@ func Read(body []byte) ([]cloudevents.Event, error) {
 		EventType  *string `json:"eventType"`
 		DetailType *string `json:"detail-type"`
 		SchemaID   *string `json:"schemaId"`
+		Action     *string `json:"action"`
+		Timestamp  *string `json:"timestamp"`
 	}
 	if err := json.Unmarshal(body, &shape); err != nil {
 		return nil, notJSON("body", err)
@@ -108,6 +114,8 @@ func Read(body []byte) ([]cloudevents.Event, error) {
 		return fromEventBridge(body)
 	case isAlert(body):
 		return fromAlert(body)
+	case shape.Action != nil && shape.Timestamp != nil:
+		return fromRegistry(body)
 	}
 	return nil, fmt.Errorf("%w: no envelope that is known", events.ErrUnknownType)
 }

@@ -40,6 +40,10 @@ var samples = map[string]Message{
 		Origin: Origin{Source: registry, ID: id(1), Subject: "team/web:v2", Time: at(0, 654961400)},
 		Type:   ImagePushedType, Registry: "shop.azurecr.io", Repository: "team/web", Tag: "v2", Digest: digest,
 	},
+	"image-pushed.registry": RegistryChange{
+		Origin: Origin{Source: "shop.azurecr.io", ID: id(15), Time: at(11, 276585742)},
+		Type:   ImagePushedType, Registry: "shop.azurecr.io", Repository: "team/web", Tag: "v2", Digest: digest,
+	},
 	"image-deleted": RegistryChange{
 		Origin: Origin{Source: registry, ID: id(2), Subject: "team/web", Time: at(1, 821126800)},
 		Type:   ImageDeletedType, Registry: "shop.azurecr.io", Repository: "team/web", Digest: digest,
@@ -346,6 +350,10 @@ func TestBodiesThatAreNotKnownAreToldFromThoseThatAreBroken(t *testing.T) {
 		`{"eventType": 7}`:     events.ErrMalformed,
 		`{"eventType": "x"}`:   events.ErrMalformed,
 		`{"detail-type": "x"}`: events.ErrMalformed,
+
+		`{"action": "push", "timestamp": "soon", "id": "1"}`:            events.ErrMalformed,
+		`{"action": "push", "timestamp": "2026-11-24T08:00:00Z"}`:       events.ErrMalformed,
+		`{"action": 1, "timestamp": "2026-11-24T08:00:00Z", "id": "1"}`: events.ErrMalformed,
 	} {
 		if list, err := Read([]byte(body)); !errors.Is(err, want) || list != nil {
 			t.Errorf("%s: got %v and %v, want %v", body, list, err, want)

@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -79,6 +80,50 @@ func parseRegistryChange(e cloudevents.Event) (RegistryChange, error) {
 		}
 	}
 	return r, r.check()
+}
+
+// webhookActions are the types of what a registry's own webhook calls so.
+var webhookActions = map[string]string{
+	"push": ImagePushedType, "delete": ImageDeletedType, "chart_push": ChartPushedType, "chart_delete": ChartDeletedType,
+}
+
+// registryWebhook is what a registry's own webhook sends: the data of the event that Event Grid would have, see
+// https://learn.microsoft.com/en-us/azure/container-registry/container-registry-webhook-reference.
+type registryWebhook struct {
+	ID        string `json:"id"`
+	Timestamp string `json:"timestamp"`
+	Action    string `json:"action"`
+	Request   struct {
+		Host string `json:"host"`
+	} `json:"request"`
+}
+
+// fromRegistry makes a CloudEvent. An action that is not known, such as ping, is the end of its type.
+func fromRegistry(body []byte) ([]cloudevents.Event, error) {
+	var b registryWebhook
+	if err := json.Unmarshal(body, &b); err != nil {
+		return nil, notJSON("body", err)
+	}
+	if err := need("id", b.ID, "action", b.Action); err != nil {
+		return nil, err
+	}
+	when, err := events.ParseTime("timestamp", b.Timestamp)
+	if err != nil {
+		return nil, err
+	}
+	origin := Origin{Source: b.Request.Host, ID: b.ID, Time: when}
+	if origin.Source == "" { // charts, and pings
+		origin.Source = "container-registry"
+	}
+	eventType := webhookActions[b.Action]
+	if eventType == "" {
+		eventType = "Microsoft.ContainerRegistry." + b.Action
+	}
+	e := origin.event(eventType, json.RawMessage(body))
+	if err := e.Validate(); err != nil {
+		return nil, &events.FieldError{Field: "body", Reason: err.Error()}
+	}
+	return []cloudevents.Event{e}, nil
 }
 
 // check refuses what cannot be part of an image's name, since it may become one: see

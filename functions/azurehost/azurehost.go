@@ -13,12 +13,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/events"
+	"github.com/zeroplane/zeroplane/events/foreign"
 	"github.com/zeroplane/zeroplane/functions/localhost"
 )
 
@@ -38,6 +41,10 @@ const (
 const (
 	// maxEnvelope bounds what the host passes for one call, in bytes: a queue message has at most 64 KiB, an event 1 MiB.
 	maxEnvelope = 4 << 20
+	// maxDequeueCount is how often a queue hands a message out, as host.json says, before it goes to the poison queue.
+	maxDequeueCount = 5
+	// buryTimeout is how long a dead letter may take to be kept, when the call's own time may be over.
+	buryTimeout = 10 * time.Second
 	// maxEncodings is how often a value may be JSON in a string of JSON.
 	maxEncodings = 3
 	// callTimeout is how long a call may take, less than functionTimeout of host.json.
@@ -84,18 +91,19 @@ type handler struct {
 // them: nobody outside can have a function be called.
 func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	name := strings.TrimPrefix(req.URL.Path, "/")
-	call := map[string]func(context.Context, map[string]json.RawMessage) error{
+	do := map[string]func(context.Context, call) error{
 		bellsFunction: h.event, eventGridFunction: h.event, timerFunction: h.timer,
 	}[name]
-	if call == nil || req.Method != http.MethodPost || fromOutside(req) {
+	if do == nil || req.Method != http.MethodPost || fromOutside(req) {
 		h.api.ServeHTTP(w, req)
 		return
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
 	defer cancel()
-	data, err := readEnvelope(http.MaxBytesReader(w, req.Body, maxEnvelope))
+	c, err := readEnvelope(http.MaxBytesReader(w, req.Body, maxEnvelope))
 	if err == nil {
-		err = call(ctx, data)
+		c.function = name
+		err = do(ctx, c)
 	}
 	answer(w, name, err)
 }
@@ -110,43 +118,81 @@ func fromOutside(req *http.Request) bool {
 	return false
 }
 
-func (h *handler) timer(ctx context.Context, _ map[string]json.RawMessage) error {
+func (h *handler) timer(ctx context.Context, _ call) error {
 	return h.host.Attend(ctx, time.Now())
 }
 
 // event takes what a trigger bound: one event, under whatever name, or several in a list. One that can never be
-// understood is logged and counts as done: to have it come again would not help.
-func (h *handler) event(ctx context.Context, data map[string]json.RawMessage) error {
+// understood, or that could not be done as often as its queue hands it out, is kept among the dead letters and counts as
+// done: to have it come again would not help.
+func (h *handler) event(ctx context.Context, c call) error {
 	var errs []error
-	for name, raw := range data {
-		list, err := decodeEvents(raw)
-		if err != nil {
-			slog.Error("dropped a malformed event", "binding", name, "error", err)
-			continue
-		}
-		for _, e := range list {
-			err := h.host.Hear(ctx, e)
-			if errors.Is(err, events.ErrMalformed) || errors.Is(err, events.ErrUnknownType) {
-				slog.Error("dropped an event", "binding", name, "type", e.Type(), "error", err)
-				continue
+	for _, raw := range c.Data {
+		for _, one := range decodeEvents(raw) {
+			err := one.err
+			if err == nil {
+				err = h.host.Hear(ctx, one.event)
 			}
-			errs = append(errs, err)
+			switch {
+			case errors.Is(err, events.ErrUnknownType):
+				slog.Info("an event of a type that nobody hears", "function", c.function, "type", one.event.Type())
+			case errors.Is(err, events.ErrMalformed), err != nil && c.last():
+				errs = append(errs, h.bury(ctx, c, one.raw, err))
+			default:
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// readEnvelope returns the values that triggers bound, by the names of their bindings.
-func readEnvelope(body io.Reader) (map[string]json.RawMessage, error) {
-	var envelope struct{ Data map[string]json.RawMessage }
-	if err := json.NewDecoder(body).Decode(&envelope); err != nil {
-		return nil, fmt.Errorf("%w: the host's call is no envelope: %w", events.ErrMalformed, err)
+// bury keeps an event among the dead letters. It fails, so that the event comes again, if that cannot be done either.
+func (h *handler) bury(ctx context.Context, c call, raw []byte, reason error) error {
+	slog.Error("an event cannot be done", "function", c.function, "error", reason)
+	via := deadletter.Queue
+	if c.function == eventGridFunction {
+		via = deadletter.EventGrid
 	}
-	return envelope.Data, nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buryTimeout)
+	defer cancel()
+	return h.host.Bury(ctx, via, raw, reason)
 }
 
-// decodeEvents reads a value that may be JSON in a string of JSON, as the host passes most.
-func decodeEvents(raw json.RawMessage) ([]cloudevents.Event, error) {
+// call is what the host passes for a call.
+type call struct {
+	// Data are the values that triggers bound, by the names of their bindings.
+	Data     map[string]json.RawMessage
+	Metadata struct {
+		// DequeueCount of a queue's message: how often it was handed out, this time included. JSON, maybe in a string.
+		DequeueCount json.RawMessage
+	}
+	function string
+}
+
+// last reports whether a queue's message is handed out for the last time.
+func (c call) last() bool {
+	n, err := strconv.Atoi(strings.Trim(string(c.Metadata.DequeueCount), `" `))
+	return err == nil && n >= maxDequeueCount
+}
+
+func readEnvelope(body io.Reader) (call, error) {
+	var c call
+	if err := json.NewDecoder(body).Decode(&c); err != nil {
+		return c, fmt.Errorf("%w: the host's call is no envelope: %w", events.ErrMalformed, err)
+	}
+	return c, nil
+}
+
+// decoded is an event of a call, or why it is none.
+type decoded struct {
+	event cloudevents.Event
+	raw   []byte
+	err   error
+}
+
+// decodeEvents reads a value that may be JSON in a string of JSON, as the host passes most: a CloudEvent, an event in
+// another's envelope, or several.
+func decodeEvents(raw json.RawMessage) []decoded {
 	for range maxEncodings {
 		var inner string
 		if json.Unmarshal(raw, &inner) != nil {
@@ -154,21 +200,34 @@ func decodeEvents(raw json.RawMessage) ([]cloudevents.Event, error) {
 		}
 		raw = json.RawMessage(inner)
 	}
-	var list []cloudevents.Event
-	if strings.HasPrefix(strings.TrimSpace(string(raw)), "[") {
-		err := json.Unmarshal(raw, &list)
-		return list, wrapMalformed(err)
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return decodeOne(raw)
 	}
-	var e cloudevents.Event
-	err := json.Unmarshal(raw, &e)
-	return []cloudevents.Event{e}, wrapMalformed(err)
+	var out []decoded
+	for _, r := range list {
+		out = append(out, decodeOne(r)...)
+	}
+	return out
 }
 
-func wrapMalformed(err error) error {
-	if err == nil {
-		return nil
+func decodeOne(raw json.RawMessage) []decoded {
+	var shape struct {
+		SpecVersion *string `json:"specversion"`
 	}
-	return fmt.Errorf("%w: %w", events.ErrMalformed, err)
+	if err := json.Unmarshal(raw, &shape); err == nil && shape.SpecVersion == nil {
+		if others, err := foreign.Read(raw); err == nil || !errors.Is(err, events.ErrUnknownType) {
+			if err != nil {
+				return []decoded{{raw: raw, err: err}}
+			}
+			return []decoded{{event: others[0], raw: raw}} // of one envelope there is one
+		}
+	}
+	d := decoded{raw: raw}
+	if err := json.Unmarshal(raw, &d.event); err != nil {
+		d.err = fmt.Errorf("%w: %w", events.ErrMalformed, err)
+	}
+	return []decoded{d}
 }
 
 // outcome is what the host wants to hear. It takes an empty answer, such as 204, for a failure.

@@ -1,15 +1,19 @@
 package azurehost
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
+	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	memorytable "github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/events"
@@ -86,6 +90,75 @@ func TestCallsOfTheHostAreAnsweredAsItWants(t *testing.T) {
 				t.Errorf("%d %s, want %d", code, body, tt.code)
 			}
 		})
+	}
+}
+
+// deadLetters returns what the default cluster has.
+func deadLetters(t *testing.T, store table.Store) []deadletter.Letter {
+	t.Helper()
+	info, err := cluster.Registry{Store: store}.Get(t.Context(), cluster.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := deadletter.New(store, info.Partition()).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestWhatCanNeverBeDoneIsKeptAndDoesNotComeAgain(t *testing.T) {
+	h, store := open(t)
+	bell := encode(t, events.Timer{Cluster: cluster.Default, Time: time.Now()}.Event())
+	untimed := strings.Replace(bell, `"time":`, `"tide":`, 1)
+	pushed := `{"id": "1", "topic": "/t", "eventType": "Microsoft.ContainerRegistry.ImagePushed", "eventTime": "2026-11-24T08:00:00Z", "data": {}}`
+	for name, tt := range map[string]struct{ path, body, via, field string }{
+		"a message that is no event":      {"/bells", `{"Data":{"bell":"hello"},"Metadata":{}}`, deadletter.Queue, ""},
+		"a malformed bell":                {"/bells", `{"Data":{"bell":` + encode(t, encode(t, untimed)) + `},"Metadata":{}}`, deadletter.Queue, "time"},
+		"a malformed event of Event Grid": {"/eventgrid", `{"Data":{"event":` + pushed + `},"Metadata":{}}`, deadletter.EventGrid, "data.target.repository"},
+		"one of several":                  {"/eventgrid", `{"Data":{"event":[` + bell + "," + untimed + `]},"Metadata":{}}`, deadletter.EventGrid, "time"},
+	} {
+		before := len(deadLetters(t, store))
+		if code, body := post(h, tt.path, tt.body); code != http.StatusOK || body != done {
+			t.Errorf("%s: %d %s", name, code, body)
+		}
+		all := deadLetters(t, store)
+		if len(all) != before+1 {
+			t.Fatalf("%s: %d more are kept", name, len(all)-before)
+		}
+		if all[0].Via != tt.via || all[0].Field != tt.field || all[0].Reason == "" {
+			t.Errorf("%s: %+v", name, all[0])
+		}
+	}
+}
+
+func TestAMessageThatFailedAsOftenAsTheQueueTriesIsKept(t *testing.T) {
+	h, store := open(t)
+	bell := encode(t, events.Timer{Cluster: cluster.Default, Time: time.Now()}.Event())
+	call := func(count string) int {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // the cluster cannot be waited for
+		body := `{"Data":{"bell":` + bell + `},"Metadata":{"DequeueCount":` + count + `}}`
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/bells", strings.NewReader(body)))
+		return w.Code
+	}
+	if code := call("1"); code != http.StatusInternalServerError || len(deadLetters(t, store)) != 0 {
+		t.Errorf("the first time: %d, %d are kept", code, len(deadLetters(t, store)))
+	}
+	if code := call(`"5"`); code != http.StatusOK || len(deadLetters(t, store)) != 1 {
+		t.Errorf("the last time: %d, %d are kept", code, len(deadLetters(t, store)))
+	}
+	text, err := os.ReadFile("../host.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var app struct {
+		Extensions struct{ Queues struct{ MaxDequeueCount int } }
+	}
+	if err := json.Unmarshal(text, &app); err != nil || app.Extensions.Queues.MaxDequeueCount != maxDequeueCount {
+		t.Errorf("host.json has %d attempts, %v", app.Extensions.Queues.MaxDequeueCount, err)
 	}
 }
 

@@ -106,9 +106,13 @@ func (a *awake) attend(ctx context.Context) error {
 }
 
 // Hear does what an event that came from outside is about, and returns when that is done or the context ends. An
-// event of a cluster that is no more is nothing. It fails with events.ErrMalformed or events.ErrUnknownType.
+// event of a cluster that is no more is nothing, and one of somebody else is the default cluster's. It fails with
+// events.ErrMalformed or events.ErrUnknownType.
 func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 	m, err := events.Parse(e)
+	if errors.Is(err, events.ErrUnknownType) {
+		return h.hearOthers(ctx, e)
+	}
 	if err != nil {
 		return err
 	}
@@ -136,10 +140,13 @@ func heard(m events.Message) error {
 	return nil
 }
 
-// hear takes an event that came to the cluster's webhook, and does not wait: it only says that there may be something
-// to do. Of many that come at once, one is enough.
-func (a *awake) hear(_ context.Context, e cloudevents.Event) error {
+// hear takes an event that came to the cluster's webhook. A bell does not wait: it only says that there may be something
+// to do, and of many that come at once, one is enough. What somebody else's event asks for is done when it returns.
+func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 	m, err := events.Parse(e)
+	if errors.Is(err, events.ErrUnknownType) {
+		return a.signal(ctx, e)
+	}
 	if err == nil {
 		err = heard(m)
 	}

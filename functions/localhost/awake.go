@@ -14,6 +14,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/doorbell"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -26,6 +27,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
 	"github.com/zeroplane/zeroplane/functions/quota"
+	"github.com/zeroplane/zeroplane/functions/signals"
 	"github.com/zeroplane/zeroplane/functions/upkeep"
 	"github.com/zeroplane/zeroplane/functions/workloads"
 )
@@ -49,6 +51,7 @@ type awake struct {
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
+	letters  deadletter.Box
 	// looking is set while somebody is about to look for what an event from outside may be about.
 	looking atomic.Bool
 	// rested is closed, and made anew, whenever the functions have caught up.
@@ -88,7 +91,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	}
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
-		Encryption: h.encryption,
+		Encryption: h.encryption, Senders: &webhook.Signatures{Path: eventsPath, Secrets: a.senderSecrets, Now: time.Now}, OwnTime: eventsPath,
 	})
 	if err != nil {
 		return nil, err
@@ -98,6 +101,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		Functions: []consumer.Function{
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
+			signals.DrainFunction(),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
@@ -108,9 +112,8 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.unhear = bell.Subscribe(hear)
 	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
 	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
-	a.server.Mount(eventsPath, webhook.New(webhook.Options{
-		Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: info.Name, Hear: a.hear,
-	}))
+	a.letters = deadletter.New(h.store, info.Partition())
+	a.mountEvents()
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
@@ -121,7 +124,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 // scheduler, or one of ours that upstream has no role for.
 func identity(component string) user.Info {
 	switch component {
-	case kubelets.Component, consumer.EventRecorder:
+	case kubelets.Component, consumer.EventRecorder, signals.Component:
 		return &user.DefaultInfo{Name: "zeroplane:" + component, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
 	case "system:kube-scheduler":
 		return apiserver.Component(component)

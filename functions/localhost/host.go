@@ -407,6 +407,9 @@ func (h *Host) route(w http.ResponseWriter, req *http.Request) {
 		webhook.Handshake(w, req)
 		return
 	}
+	if req.URL.Path == eventsPath && !webhook.Buffer(w, req) {
+		return
+	}
 	a, err := h.clusters.get(req.Context(), name)
 	if err != nil {
 		h.refuse(w, name, err)

@@ -51,7 +51,7 @@ Start a cluster on this machine and use it:
 	}
 	cmd.PersistentFlags().StringVar(&level, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
-	cmd.AddCommand(serveCommand(), hostCommand(), clusterCommand(), storeCommand(), kubectlCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), hostCommand(), clusterCommand(), storeCommand(), eventsCommand(), kubectlCommand(), versionCommand())
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
 		if c.HasSubCommands() {
