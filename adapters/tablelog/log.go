@@ -164,6 +164,16 @@ func (l *Log) acquire(ctx context.Context) error {
 
 func (l *Log) release() { <-l.lead }
 
+// Idle waits until nothing of the log is under way: no transaction, which goes on after its caller has gone, and no
+// look. It fails with the context's error.
+func (l *Log) Idle(ctx context.Context) error {
+	if err := l.acquire(ctx); err != nil {
+		return err
+	}
+	l.release()
+	return nil
+}
+
 // ticks orders the looks at all logs and the requests that read them.
 var ticks atomic.Uint64
 

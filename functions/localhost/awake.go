@@ -48,8 +48,13 @@ type awake struct {
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
+	// attending is set while work is done in a process that is frozen between calls, owed while a request's is left to
+	// a bell that was not sent yet.
+	attending, owed atomic.Bool
 	// looking is set while somebody is about to look for what an event from outside may be about.
 	looking atomic.Bool
+	// held is set where nothing runs between two calls: what the dirty row says is left to others.
+	held bool
 	// rested is closed, and made anew, whenever the functions have caught up.
 	rested chan struct{}
 }
@@ -98,11 +103,9 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
 		},
-		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
+		Identity: identity, Held: h.opts.Front.Freezes, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
-	a.unhear = bell.Subscribe(a.functions.Ring)
-	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
-	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
+	h.connect(a, bell)
 	a.server.Mount(eventsPath, webhook.New(webhook.Options{
 		Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: info.Name, Hear: a.hear,
 	}))
@@ -110,6 +113,17 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
 	return a, nil
+}
+
+// connect has what is written to a cluster ring.
+func (h *Host) connect(a *awake, bell *doorbell.Bell) {
+	if h.opts.Front.Freezes {
+		a.freeze(bell)
+		return
+	}
+	a.unhear = bell.Subscribe(a.functions.Ring)
+	a.dirty.marks = func() { go h.ring(a.info.Name, time.Now().Add(leftAfter)) }
+	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: a.info.Name, Time: time.Now()}.Event()) }
 }
 
 // identity is who a component is: a controller of kube-system with its bootstrap rights, the
@@ -138,7 +152,9 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		}
 		a.rest()
 		h.memory.settled()
-		go h.clusters.sleepExcess()
+		if !h.opts.Front.Freezes {
+			go h.clusters.sleepExcess()
+		}
 	}
 	return ok
 }
@@ -190,7 +206,7 @@ func (a *awake) leave() bool {
 func (a *awake) resting() (bool, time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.under == 0 && !a.functions.Busy() && !a.dirty.marked(), a.used
+	return a.under == 0 && !a.functions.Busy() && (a.held || !a.dirty.marked()), a.used
 }
 
 // drain ends the requests under way and waits until they have, for a while.
