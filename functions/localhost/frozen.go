@@ -95,6 +95,10 @@ func (w *frozenWriter) Flush() {
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // an answer that cannot be flushed comes in the end
 }
 
+// CloseNotify implements http.CloseNotifier, which the API server asks for beside http.Flusher. The request's context
+// says it.
+func (w *frozenWriter) CloseNotify() <-chan bool { return nil }
+
 // Unwrap is for http.ResponseController.
 func (w *frozenWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
