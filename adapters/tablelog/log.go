@@ -42,6 +42,9 @@ const (
 	gatherLeast, gatherMost = 10 * time.Millisecond, 60 * time.Millisecond
 	// maxSends of one transaction whose outcome stays unknown.
 	maxSends = 4
+	// maxUnproven is how long ago a state may have been current for a transaction to be tried on it. It must be less than
+	// changes are kept (functions/upkeep): the revision after an older state may have been taken, compacted, and be free.
+	maxUnproven = 5 * time.Minute
 	// commitTimeout bounds a transaction once it has left: its callers may have gone.
 	commitTimeout = 30 * time.Second
 )

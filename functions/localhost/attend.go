@@ -179,9 +179,13 @@ func (a *awake) hear(_ context.Context, e cloudevents.Event) error {
 
 // ring has somebody look at a cluster at a time, if there are bells that outlast this process.
 func (h *Host) ring(name string, at time.Time) {
-	if h.opts.Bells == nil || h.outOfReach(at) {
-		return
+	if h.opts.Bells != nil && !h.outOfReach(at) {
+		h.send(name, at)
 	}
+}
+
+// send sends a bell. What is lost the timer finds.
+func (h *Host) send(name string, at time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
 	defer cancel()
 	if err := h.opts.Bells.Send(ctx, events.Timer{Cluster: name, Time: at}.Event(), at); err != nil {

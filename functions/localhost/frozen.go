@@ -132,7 +132,7 @@ func (h *Host) ringSoon(marks []dirtyMark, now time.Time) {
 		far := !m.wake.IsZero() && m.wake.Sub(m.written) > bells.Reach()
 		if far && m.wake.After(now) && m.wake.Before(now.Add(ringAhead)) && !rung[c] {
 			rung[c] = true
-			h.ring(m.cluster, m.wake)
+			h.send(m.cluster, m.wake)
 		}
 	}
 }

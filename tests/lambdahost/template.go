@@ -29,7 +29,6 @@ type settings struct {
 	// waits for comes again.
 	partial          bool
 	batch, retries   int
-	environment      map[string]string
 	scheduledRetries int
 }
 
@@ -51,13 +50,15 @@ type resource struct {
 	Properties yaml.Node `yaml:"Properties"`
 }
 
+// parameter is one of the template's.
+type parameter struct {
+	Default yaml.Node `yaml:"Default"`
+}
+
 // globals are what all functions have.
 type globals struct {
-	Runtime     string `yaml:"Runtime"`
-	Handler     string `yaml:"Handler"`
-	Environment struct {
-		Variables map[string]string `yaml:"Variables"`
-	} `yaml:"Environment"`
+	Runtime string `yaml:"Runtime"`
+	Handler string `yaml:"Handler"`
 }
 
 type functionProperties struct {
@@ -99,17 +100,24 @@ func loadStack(root string) (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
+	var document yaml.Node
+	var given struct {
+		Parameters map[string]parameter `yaml:"Parameters"`
+	}
 	var template struct {
 		Globals struct {
 			Function globals `yaml:"Function"`
 		} `yaml:"Globals"`
 		Resources map[string]resource `yaml:"Resources"`
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	err = yaml.Unmarshal(data, &document)
+	if err == nil {
+		err = document.Decode(&given)
 	}
-	if err := bare(&document).Decode(&template); err != nil {
+	if err == nil {
+		err = bare(&document, given.Parameters).Decode(&template)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	g := template.Globals.Function
@@ -120,7 +128,7 @@ func loadStack(root string) (*stack, error) {
 	for name, r := range template.Resources {
 		switch {
 		case r.Type == "AWS::Serverless::Function":
-			err = s.addFunction(name, r.Properties, g.Environment.Variables)
+			err = s.addFunction(name, r.Properties)
 		case r.Type == "AWS::SQS::Queue":
 			err = s.addQueue(r.Properties)
 		}
@@ -134,23 +142,29 @@ func loadStack(root string) (*stack, error) {
 	return s, nil
 }
 
-// bare takes off the tags that are functions of CloudFormation: what they name does not matter here.
-func bare(n *yaml.Node) *yaml.Node {
+// bare puts parameters' defaults in place of what refers to them, and nothing in place of other functions of
+// CloudFormation: what they name does not matter here.
+func bare(n *yaml.Node, parameters map[string]parameter) *yaml.Node {
 	if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
-		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+		p, known := parameters[n.Value]
+		if known = known && n.Tag == "!Ref"; known {
+			*n = p.Default
+		} else {
+			*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+		}
 	}
 	for _, c := range n.Content {
-		bare(c)
+		bare(c, parameters)
 	}
 	return n
 }
 
-func (s *stack) addFunction(name string, properties yaml.Node, environment map[string]string) error {
+func (s *stack) addFunction(name string, properties yaml.Node) error {
 	var p functionProperties
 	if err := properties.Decode(&p); err != nil {
 		return err
 	}
-	f := &settings{timeout: time.Duration(p.Timeout) * time.Second, retries: p.EventInvokeConfig.MaximumRetryAttempts, environment: environment}
+	f := &settings{timeout: time.Duration(p.Timeout) * time.Second, retries: p.EventInvokeConfig.MaximumRetryAttempts}
 	s.functions[name] = f
 	if c := p.FunctionURLConfig; c.AuthType != "" {
 		if c.AuthType != "NONE" || c.InvokeMode != "RESPONSE_STREAM" {

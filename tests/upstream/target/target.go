@@ -83,7 +83,7 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 		})
 	case name == Lambda:
 		return startHosted(ctx, func(binary, dir string) (hostedCluster, string, error) {
-			c, err := lambdahost.StartCluster(ctx, lambdahost.Options{Binary: binary, Dir: dir, Idle: hostedIdle}, nodes)
+			c, err := lambdahost.StartCluster(ctx, lambdahost.Options{Binary: binary, Dir: dir, Idle: hostedIdle, Timeout: lambdaTimeout}, nodes)
 			return c, c.Kubeconfig, err
 		})
 	default:
@@ -115,6 +115,9 @@ func startNew(ctx context.Context, nodes int) (*Cluster, error) {
 
 // hostedIdle is how long an instance lives on without a call: less than from one kubectl to the next.
 const hostedIdle = 5 * time.Millisecond
+
+// lambdaTimeout ends what clients left behind sooner than the stack's template does: a watch goes on without its client.
+const lambdaTimeout = time.Minute
 
 // hostedCluster is one in a stand-in for a host of functions.
 type hostedCluster interface{ Stop() }
