@@ -215,8 +215,8 @@ func TestConnectionsAreGivenUpAfterTheProcessWasFrozen(t *testing.T) {
 	}
 }
 
-// url is a payload of the function's URL.
-func url(change func(*events.LambdaFunctionURLRequest)) events.LambdaFunctionURLRequest {
+// urlRequest is a payload of the function's URL.
+func urlRequest(change func(*events.LambdaFunctionURLRequest)) events.LambdaFunctionURLRequest {
 	in := events.LambdaFunctionURLRequest{Version: "2.0", RawPath: "/api", Headers: map[string]string{}}
 	in.RequestContext.DomainName, in.RequestContext.HTTP.Method, in.RequestContext.HTTP.SourceIP = "abc.lambda-url.eu-west-1.on.aws", "GET", "192.0.2.1"
 	change(&in)
@@ -291,7 +291,7 @@ func TestARequestIsWhatTheClientSent(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := url(tt.in)
+			in := urlRequest(tt.in)
 			req, err := request(t.Context(), &in)
 			if err != nil {
 				t.Fatal(err)
@@ -313,7 +313,7 @@ func answerOf(t *testing.T, api http.HandlerFunc) (*events.LambdaFunctionURLStre
 	t.Helper()
 	h, _, _ := open(t, Options{})
 	h.api = api
-	out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, url(func(*events.LambdaFunctionURLRequest) {}))))
+	out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, urlRequest(func(*events.LambdaFunctionURLRequest) {}))))
 	if err != nil {
 		return nil, err
 	}
@@ -373,7 +373,7 @@ func TestAnAnswerThatIsGivenUpIsNotTakenForOne(t *testing.T) {
 
 func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
 	h, _, _ := open(t, Options{})
-	in := url(func(in *events.LambdaFunctionURLRequest) { in.Body, in.IsBase64Encoded = "%", true })
+	in := urlRequest(func(in *events.LambdaFunctionURLRequest) { in.Body, in.IsBase64Encoded = "%", true })
 	out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, in)))
 	if err != nil {
 		t.Fatal(err)

@@ -45,6 +45,8 @@ type awake struct {
 	under int // requests under way
 	left  *sync.Cond
 	used  time.Time
+	// rung is when something is due for which a bell was sent last.
+	rung time.Time
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
@@ -147,7 +149,7 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}
 	if ok {
-		if !next.IsZero() {
+		if a.unrung(next) {
 			h.ring(a.info.Name, next)
 		}
 		a.rest()
@@ -157,6 +159,18 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		}
 	}
 	return ok
+}
+
+// rungAnew is how close a time is for which a bell is sent again, though one was: it may have been heard too early.
+const rungAnew = 10 * time.Second
+
+// unrung reports whether a bell is to be sent for when something is due, zero for never, and notes that it is.
+func (a *awake) unrung(next time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := next.Equal(a.rung) && time.Until(next) > rungAnew
+	a.rung = next
+	return !next.IsZero() && !known
 }
 
 // rest tells those who wait that the functions have caught up.

@@ -238,6 +238,21 @@ func TestTheFunctionsLookAtANewClusterThoughNobodyWrites(t *testing.T) {
 	}
 }
 
+func TestABellForWhenSomethingIsDueIsSentOnceUnlessThatIsSoon(t *testing.T) {
+	a, now := &awake{}, time.Now()
+	for i, tt := range []struct {
+		due  time.Duration
+		want bool
+	}{{time.Minute, true}, {time.Minute, false}, {time.Hour, true}, {time.Minute, true}, {time.Second, true}, {time.Second, true}} {
+		if got := a.unrung(now.Add(tt.due)); got != tt.want {
+			t.Errorf("%d, due in %s: %t", i, tt.due, got)
+		}
+	}
+	if a.unrung(time.Time{}) {
+		t.Error("a bell for nothing")
+	}
+}
+
 func TestTheTimerRingsForWhatBellsDoNotReach(t *testing.T) {
 	store := memorytable.New()
 	h, bells := frozen(t, store)

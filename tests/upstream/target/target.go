@@ -83,7 +83,7 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 		})
 	case name == Lambda:
 		return startHosted(ctx, func(binary, dir string) (hostedCluster, string, error) {
-			c, err := lambdahost.StartCluster(ctx, lambdahost.Options{Binary: binary, Dir: dir, Idle: hostedIdle, Timeout: lambdaTimeout}, nodes)
+			c, err := lambdahost.StartCluster(ctx, lambdahost.Options{Binary: binary, Dir: dir, Idle: lambdaIdle, Timeout: lambdaTimeout}, nodes)
 			return c, c.Kubeconfig, err
 		})
 	default:
@@ -115,6 +115,10 @@ func startNew(ctx context.Context, nodes int) (*Cluster, error) {
 
 // hostedIdle is how long an instance lives on without a call: less than from one kubectl to the next.
 const hostedIdle = 5 * time.Millisecond
+
+// lambdaIdle is the same where an instance has one request at a time: one kubectl makes several, one after the other, and
+// no more than one of them should find nothing running.
+const lambdaIdle = 50 * time.Millisecond
 
 // lambdaTimeout ends what clients left behind sooner than the stack's template does: a watch goes on without its client.
 const lambdaTimeout = time.Minute
