@@ -153,8 +153,8 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 			h.ring(a.info.Name, next)
 		}
 		a.rest()
-		h.memory.settled()
 		if !h.opts.Front.Freezes {
+			h.memory.settled()
 			go h.clusters.sleepExcess()
 		}
 	}

@@ -83,7 +83,7 @@ func (c *call) header(in *bufio.Reader) error {
 	for !bytes.HasSuffix(raw, end) {
 		b, err := in.ReadByte()
 		if err != nil || len(raw) > maxPrelude {
-			return fmt.Errorf("%w: its answer has no header: %q: %w", errFunction, raw, err)
+			return fmt.Errorf("%w: its answer has no header: %q", errFunction, raw)
 		}
 		raw = append(raw, b)
 	}
@@ -92,8 +92,8 @@ func (c *call) header(in *bufio.Reader) error {
 		Headers    map[string]string `json:"headers"`
 		Cookies    []string          `json:"cookies"`
 	}
-	if err := json.Unmarshal(raw[:len(raw)-preludeEnd], &prelude); err != nil || prelude.StatusCode < http.StatusOK {
-		return fmt.Errorf("%w: its answer's header is %q: %w", errFunction, raw, err)
+	if json.Unmarshal(raw[:len(raw)-preludeEnd], &prelude) != nil || prelude.StatusCode < http.StatusOK {
+		return fmt.Errorf("%w: its answer's header is %q", errFunction, raw)
 	}
 	for name, value := range prelude.Headers {
 		c.client.Header().Set(name, value)

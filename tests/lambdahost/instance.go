@@ -70,7 +70,7 @@ func (f *function) start() (*instance, error) {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }() // the child has its own
-	in.cmd = exec.Command(h.stack.bootstrap)
+	in.cmd = exec.Command(h.stack.bootstrap) //nolint:gosec // of this repository
 	in.cmd.Env = append(os.Environ(), h.Environment()...)
 	in.cmd.Env = append(in.cmd.Env,
 		"AWS_LAMBDA_RUNTIME_API="+l.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME="+f.name, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024",

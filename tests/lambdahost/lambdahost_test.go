@@ -85,8 +85,12 @@ func TestWhatARequestLeftIsDoneWithoutAnother(t *testing.T) {
 	if c.Calls()["url"] != before {
 		t.Fatal("a request was made")
 	}
+	for !c.ScaleToZero() {
+		time.Sleep(time.Millisecond)
+	}
+	began := time.Now()
 	checkPods(t, c, 5)
-	t.Logf("calls: %v", c.Calls())
+	t.Logf("two requests from zero took %s; calls: %v", time.Since(began), c.Calls())
 }
 
 // TestAWatchIsStreamed sees a change while the answer goes on, and that the answer ends by itself, behind a bookmark,
