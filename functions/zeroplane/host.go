@@ -32,6 +32,9 @@ const (
 	websiteEnv = "WEBSITE_HOSTNAME"
 )
 
+// idleConnections to one service are kept on AWS Lambda, as by Azure's own client: 2 would have busy moments dial.
+const idleConnections = 10
+
 func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
@@ -138,7 +141,9 @@ func hostAWS(ctx context.Context) error {
 
 func openAWS(ctx context.Context) (*lambdahost.Handler, error) {
 	// One client for all, whose connections can be given up after the process was frozen.
-	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = idleConnections
+	client := &http.Client{Transport: transport}
 	queue := sqs.OptionsFromEnv()
 	queue.Client = client
 	bells, err := sqs.Open(queue)

@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	atOnce := parallel
 	if os.Getenv("ZEROPLANE_TARGET") == target.Lambda {
-		atOnce = coldParallel
+		atOnce, commandTimeout = coldParallel, coldCommandTimeout
 	}
 	if err := flag.Set("test.parallel", atOnce); err != nil {
 		fmt.Fprintln(os.Stderr, err)
