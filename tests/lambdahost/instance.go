@@ -69,7 +69,7 @@ func (f *function) start() (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }() // the child has its own
+	defer func() { _ = log.Close() }()       // the child has its own
 	in.cmd = exec.Command(h.stack.bootstrap) //nolint:gosec // of this repository
 	in.cmd.Env = append(os.Environ(), h.Environment()...)
 	in.cmd.Env = append(in.cmd.Env,
