@@ -99,3 +99,33 @@ func TestATransactionIsSentAgainWhenTheServiceWantsIt(t *testing.T) {
 		t.Errorf("sent %d times: %v", len(s.sent), err)
 	}
 }
+
+// TestAnInstanceThatWasIdleDoesNotWriteWhereOthersHaveCompacted has a log go on and be compacted while an instance neither
+// reads nor writes, for as long as changes are kept: the revision that it would take next is free again.
+func TestAnInstanceThatWasIdleDoesNotWriteWhereOthersHaveCompacted(t *testing.T) {
+	store := memory.New()
+	idle, busy := New(store, "c|pods", Options{}), New(store, "c|pods", Options{})
+	commit := func(l *Log, c Change) uint64 {
+		t.Helper()
+		_, rev, err := l.Commit(t.Context(), []Change{c}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rev
+	}
+	commit(idle, Change{Key: "core/pods/d/first"})
+	rev := commit(busy, Change{Key: "core/pods/d/a"})
+	for range 20 {
+		rev = commit(busy, Change{Key: "core/pods/d/a", Expect: rev})
+	}
+	if _, err := busy.Compact(t.Context(), rev, 1000); err != nil {
+		t.Fatal(err)
+	}
+	idle.proven.Store(time.Now().Add(-time.Hour).UnixNano())
+	if got := commit(idle, Change{Key: "core/pods/d/second"}); got != rev+1 {
+		t.Errorf("it wrote revision %d of a log that is at %d", got, rev)
+	}
+	if s, err := busy.Current(t.Context()); err != nil || s.Get("core/pods/d/second") == nil {
+		t.Errorf("others do not see it: %v", err)
+	}
+}

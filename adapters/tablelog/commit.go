@@ -238,14 +238,16 @@ func (l *Log) round(ctx context.Context) {
 	}
 }
 
-// promising reports whether submissions may be tried on the state in memory as it is: nobody else was seen
-// to write, and it refuses none of them, since an older state may refuse what the newest would not.
+// promising reports whether submissions may be tried on the state in memory as it is: it was seen to be current not long
+// ago, nobody else was seen to write, and it refuses none of them, since an older state may refuse what the newest would not.
 func (l *Log) promising(ctx context.Context, taken []*submission) bool {
 	s := l.state.Load()
 	if s == nil || l.trusted() {
 		return s != nil
 	}
-	if l.contended || l.doubt.Load() {
+	// The wall clock: the other one may stand still while a host has the process frozen.
+	unproven := time.Since(time.Unix(0, l.proven.Load()))
+	if l.contended || l.doubt.Load() || unproven < 0 || unproven > maxUnproven {
 		return false
 	}
 	for _, sub := range taken {

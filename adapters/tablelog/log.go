@@ -49,6 +49,9 @@ const (
 	gatherLeast, gatherMost = 10 * time.Millisecond, 60 * time.Millisecond
 	// maxSends of one transaction whose outcome stays unknown.
 	maxSends = 4
+	// maxUnproven is how long ago a state may have been current for a transaction to be tried on it. It must be less than
+	// changes are kept (functions/upkeep): the revision after an older state may have been taken, compacted, and be free.
+	maxUnproven = 5 * time.Minute
 	// commitTimeout bounds a transaction once it has left: its callers may have gone.
 	commitTimeout = 30 * time.Second
 )
@@ -183,6 +186,16 @@ func (l *Log) acquire(ctx context.Context) error {
 }
 
 func (l *Log) release() { <-l.lead }
+
+// Idle waits until nothing of the log is under way: no transaction, which goes on after its caller has gone, and no
+// look. It fails with the context's error.
+func (l *Log) Idle(ctx context.Context) error {
+	if err := l.acquire(ctx); err != nil {
+		return err
+	}
+	l.release()
+	return nil
+}
 
 // ticks orders the looks at all logs and the requests that read them.
 var ticks atomic.Uint64

@@ -56,7 +56,9 @@ type Options struct {
 	// Settled is called when every function is at the head of its logs and nothing runs, with the
 	// time at which the next thing is due, zero for nothing. It returns false to be called again.
 	Settled func(next time.Time) bool
-	Now     func() time.Time
+	// Held functions do nothing by themselves, not even what is due, but from a Wake to the end of Settle.
+	Held bool
+	Now  func() time.Time
 }
 
 // Cluster runs the functions of one cluster that is awake.
@@ -85,6 +87,8 @@ type shared struct {
 	mu      sync.Mutex
 	clients map[string]*planclient.Client
 	stopped bool
+	// held is set where nothing runs but from Wake to the end of Settle.
+	held bool
 	// active are the runs under way, tending what timers do behind them.
 	active, tending int
 	idle            *sync.Cond
@@ -99,7 +103,7 @@ func New(o Options) *Cluster {
 	c := &Cluster{
 		Name: o.Name, Logs: o.Logs, decoder: o.API.Decoder(), api: o.API, now: o.Now,
 		ledger: newLedger(o.Store, o.Partition, o.Functions),
-		shared: &shared{ctx: ctx, cancel: cancel, identity: o.Identity, settled: o.Settled, clients: map[string]*planclient.Client{}},
+		shared: &shared{ctx: ctx, cancel: cancel, identity: o.Identity, settled: o.Settled, held: o.Held, clients: map[string]*planclient.Client{}},
 	}
 	c.idle = sync.NewCond(&c.mu)
 	c.recorder = newRecorder(c)
@@ -163,6 +167,9 @@ func (c *Cluster) Wake(ctx context.Context) error {
 	if !c.enter() {
 		return nil
 	}
+	c.mu.Lock()
+	c.held = false
+	c.mu.Unlock()
 	defer c.leave()
 	err := c.wake(ctx)
 	if err != nil {
@@ -250,9 +257,9 @@ func (c *Cluster) leave() {
 // quieten lets the cluster settle after the quiet period. The caller holds mu.
 func (c *Cluster) quieten() {
 	switch {
-	case c.stopped:
+	case c.stopped, c.held:
 	case c.quiet == nil:
-		c.quiet = time.AfterFunc(quietPeriod, func() { c.tend(c.settle) })
+		c.quiet = time.AfterFunc(quietPeriod, func() { c.tend(c.settleOrWait) })
 	default:
 		c.quiet.Reset(quietPeriod)
 	}
@@ -261,7 +268,7 @@ func (c *Cluster) quieten() {
 // tend does the work of a timer, which Stop waits for.
 func (c *Cluster) tend(work func()) {
 	c.mu.Lock()
-	if c.stopped {
+	if c.stopped || c.held {
 		c.mu.Unlock()
 		return
 	}
@@ -274,10 +281,21 @@ func (c *Cluster) tend(work func()) {
 	c.idle.Broadcast()
 }
 
-// settle stores the cursors and tells that the cluster has settled, unless something runs again.
-func (c *Cluster) settle() {
-	if c.Busy() || c.ringMissed() {
-		return // its end leads here
+// settleOrWait settles, or does so after another quiet period.
+func (c *Cluster) settleOrWait() {
+	if c.Busy() || c.settle() { // the end of what runs leads here
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quieten()
+}
+
+// settle stores the cursors and tells that the cluster has settled. It returns false when that failed, or something
+// happened meanwhile.
+func (c *Cluster) settle() bool {
+	if c.ringMissed() {
+		return false
 	}
 	err := c.store(c.ctx)
 	var next time.Time
@@ -287,11 +305,66 @@ func (c *Cluster) settle() {
 	if err != nil {
 		slog.Warn("cannot settle, will try again", "cluster", c.Name, "error", err)
 	}
-	if err != nil || c.settled != nil && !c.Busy() && !c.settled(next) {
+	return err == nil && !c.Busy() && (c.settled == nil || c.settled(next))
+}
+
+// Settle waits until nothing runs, and settles without a quiet period. When it returns nil nothing is under way and
+// nothing is armed until the next Wake: the process may be frozen. It fails with the context's error.
+func (c *Cluster) Settle(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.quieten()
+		c.idle.Broadcast()
+	})()
+	for pause := settleAgain; ; pause = min(2*pause, quietPeriod) {
+		if err := c.rest(ctx); err != nil {
+			return fmt.Errorf("cluster %q has not settled: %w", c.Name, err)
+		}
+		if c.settle() && c.hold() {
+			return nil
+		}
+		if !c.Busy() && !table.Wait(ctx, pause) {
+			return fmt.Errorf("cluster %q has not settled: %w", c.Name, ctx.Err())
+		}
 	}
+}
+
+// settleAgain is the first pause after a cluster could not settle though nothing ran.
+const settleAgain = 10 * time.Millisecond
+
+// rest waits until nothing runs, and stops the timers.
+func (c *Cluster) rest(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.active+c.tending > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.idle.Wait()
+	}
+	c.stopTimers()
+	return ctx.Err()
+}
+
+// hold keeps everything from starting, unless something has.
+func (c *Cluster) hold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = c.active+c.tending == 0
+	if c.held {
+		c.stopTimers()
+	}
+	return c.held
+}
+
+// stopTimers stops what would run later. The caller holds mu.
+func (c *Cluster) stopTimers() {
+	for _, t := range []*time.Timer{c.timer, c.quiet} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	c.armed = time.Time{}
 }
 
 // store stores the cursors that have moved.
@@ -315,6 +388,9 @@ func (c *Cluster) store(ctx context.Context) error {
 
 // arm sets the timer to the next thing that is due.
 func (c *Cluster) arm() {
+	if c.isHeld() {
+		return
+	}
 	c.arming.Lock()
 	defer c.arming.Unlock()
 	next, _, err := c.ledger.next(c.ctx)
@@ -332,7 +408,7 @@ func (c *Cluster) arm() {
 func (c *Cluster) armAt(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped || at.Equal(c.armed) {
+	if c.stopped || c.held || at.Equal(c.armed) {
 		return
 	}
 	if c.timer != nil {
@@ -341,6 +417,12 @@ func (c *Cluster) armAt(at time.Time) {
 	if c.armed = at; !at.IsZero() {
 		c.timer = time.AfterFunc(max(at.Sub(c.now()), 0), func() { c.tend(c.ringDue) })
 	}
+}
+
+func (c *Cluster) isHeld() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held
 }
 
 // ringDue rings every function for which something is due.
@@ -402,11 +484,7 @@ func (c *Cluster) Next(ctx context.Context) (time.Time, error) {
 func (c *Cluster) Stop() {
 	c.mu.Lock()
 	c.stopped = true
-	for _, t := range []*time.Timer{c.timer, c.quiet} {
-		if t != nil {
-			t.Stop()
-		}
-	}
+	c.stopTimers()
 	c.mu.Unlock()
 	for _, r := range c.runners {
 		r.stop()

@@ -15,6 +15,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
+	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/events"
@@ -307,5 +308,63 @@ func TestOneSubjectThatFailsDoesNotKeepOthersFromBeingDecided(t *testing.T) {
 	})
 	if !errors.Is(err, errDisk) || len(decided) != len(subjects)-1 {
 		t.Errorf("%d were decided, %v", len(decided), err)
+	}
+}
+
+// held are functions that run only from a Wake to the end of Settle.
+func held(t *testing.T, handle func(context.Context, *Batch) error) *fixture {
+	t.Helper()
+	f := newFixture(t, memory.New(), handle)
+	f.Cluster.held = true
+	return f
+}
+
+func TestHeldFunctionsHaveDoneAllWhenTheyHaveSettled(t *testing.T) {
+	f := held(t, func(_ context.Context, b *Batch) error {
+		if len(b.Due) == 0 {
+			b.Later(plan.Later{At: time.Now().Add(time.Hour), Kind: "look"})
+		}
+		return nil
+	})
+	f.Cluster.held = false
+	f.write(t, kubestorage.PodsGroup, "a")
+	if err := f.Wake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := changes(f.seen()); len(f.seen()) == 0 {
+		t.Errorf("they saw %s", got)
+	}
+	if next := f.settle(t); time.Until(next) < 50*time.Minute {
+		t.Errorf("they are to be called at %s", next)
+	}
+	if f.Busy() || !f.isHeld() || !f.armed.IsZero() {
+		t.Error("something is under way or armed")
+	}
+	other := New(Options{Name: "c", Partition: "c.1", Store: f.store, Logs: f.Logs, API: noAPI{}, Functions: []Function{{Name: "jobs", Groups: []string{kubestorage.PodsGroup}, Handle: f.note}}, Now: time.Now})
+	t.Cleanup(other.Stop)
+	if behind, err := other.runners[0].behind(t.Context()); behind || err != nil {
+		t.Errorf("the cursor was not stored: %v", err)
+	}
+}
+
+func TestHeldFunctionsThatDoNotSettleInTimeSaySo(t *testing.T) {
+	f := held(t, func(ctx context.Context, _ *Batch) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err := f.Wake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := f.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("they settled: %v", err)
+	}
+	f.Stop()
+	if f.Busy() {
+		t.Error("something is under way")
 	}
 }

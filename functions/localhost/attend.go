@@ -38,6 +38,7 @@ func (h *Host) Attend(ctx context.Context, now time.Time) error {
 			left[m.cluster] = append(left[m.cluster], m)
 		}
 	}
+	h.ringSoon(marks, now)
 	var g errgroup.Group
 	g.SetLimit(attendedAtOnce)
 	for name, marks := range left {
@@ -60,8 +61,7 @@ func (h *Host) attend(ctx context.Context, name string, marks []dirtyMark) error
 	if a == nil {
 		return err
 	}
-	defer a.leave()
-	return a.attend(ctx)
+	return h.work(ctx, a)
 }
 
 // takeOver makes what rows say is left of a cluster this instance's own, and returns the cluster, which the caller
@@ -97,6 +97,15 @@ func (h *Host) removeMarks(ctx context.Context, marks []dirtyMark) error {
 	return nil
 }
 
+// work does what the functions of a cluster have not seen yet, and what is due, and leaves it.
+func (h *Host) work(ctx context.Context, a *awake) error {
+	if h.opts.Front.Freezes {
+		return h.workFrozen(ctx, a)
+	}
+	defer a.leave()
+	return a.attend(ctx)
+}
+
 // attend does what the functions have not seen yet, and what is due.
 func (a *awake) attend(ctx context.Context) error {
 	if err := a.functions.Wake(ctx); err != nil {
@@ -128,8 +137,7 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
-	defer a.leave()
-	return a.attend(ctx)
+	return h.work(ctx, a)
 }
 
 // heard fails with events.ErrUnknownType for a message that nothing here acts on.
@@ -150,6 +158,10 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 	if err == nil {
 		err = heard(m)
 	}
+	if err == nil && a.held {
+		a.owed.Store(true)
+		return nil
+	}
 	if err != nil || a.looking.Swap(true) {
 		return err
 	}
@@ -166,9 +178,13 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 
 // ring has somebody look at a cluster at a time, if there are bells that outlast this process.
 func (h *Host) ring(name string, at time.Time) {
-	if h.opts.Bells == nil {
-		return
+	if h.opts.Bells != nil && !h.outOfReach(at) {
+		h.send(name, at)
 	}
+}
+
+// send sends a bell. What is lost the timer finds.
+func (h *Host) send(name string, at time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), sendTimeout)
 	defer cancel()
 	if err := h.opts.Bells.Send(ctx, events.Timer{Cluster: name, Time: at}.Event(), at); err != nil {

@@ -48,12 +48,19 @@ type awake struct {
 	under int // requests under way
 	left  *sync.Cond
 	used  time.Time
+	// rung is when something is due for which a bell was sent last.
+	rung time.Time
 	// verified is when it was last asked whether the cluster exists.
 	verified time.Time
 	logs     kubestorage.Logs
 	letters  deadletter.Box
+	// attending is set while work is done in a process that is frozen between calls, owed while a request's is left to
+	// a bell that was not sent yet.
+	attending, owed atomic.Bool
 	// looking is set while somebody is about to look for what an event from outside may be about.
 	looking atomic.Bool
+	// held is set where nothing runs between two calls: what the dirty row says is left to others.
+	held bool
 	// rested is closed, and made anew, whenever the functions have caught up.
 	rested chan struct{}
 }
@@ -103,21 +110,30 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
 			signals.DrainFunction(),
 		},
-		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
+		Identity: identity, Held: h.opts.Front.Freezes, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
-	hear := a.functions.Ring
-	if h.opts.Deliver != nil {
-		hear = func(e cloudevents.Event) { h.opts.Deliver(e, a.functions.Ring) }
-	}
-	a.unhear = bell.Subscribe(hear)
-	a.dirty.marks = func() { go h.ring(info.Name, time.Now().Add(leftAfter)) }
-	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: info.Name, Time: time.Now()}.Event()) }
+	h.connect(a, bell)
 	a.letters = deadletter.New(h.store, info.Partition())
 	a.mountEvents()
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
 	return a, nil
+}
+
+// connect has what is written to a cluster ring.
+func (h *Host) connect(a *awake, bell *doorbell.Bell) {
+	if h.opts.Front.Freezes {
+		a.freeze(bell)
+		return
+	}
+	hear := a.functions.Ring
+	if h.opts.Deliver != nil {
+		hear = func(e cloudevents.Event) { h.opts.Deliver(e, a.functions.Ring) }
+	}
+	a.unhear = bell.Subscribe(hear)
+	a.dirty.marks = func() { go h.ring(a.info.Name, time.Now().Add(leftAfter)) }
+	a.dirty.tick = func() { bell.Ring(events.Timer{Cluster: a.info.Name, Time: time.Now()}.Event()) }
 }
 
 // identity is who a component is: a controller of kube-system with its bootstrap rights, the
@@ -141,14 +157,28 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		slog.Warn("cannot clean up after the functions", "cluster", a.info.Name, "error", err)
 	}
 	if ok {
-		if !next.IsZero() {
+		if a.unrung(next) {
 			h.ring(a.info.Name, next)
 		}
 		a.rest()
-		h.memory.settled()
-		go h.clusters.sleepExcess()
+		if !h.opts.Front.Freezes {
+			h.memory.settled()
+			go h.clusters.sleepExcess()
+		}
 	}
 	return ok
+}
+
+// rungAnew is how close a time is for which a bell is sent again, though one was: it may have been heard too early.
+const rungAnew = 10 * time.Second
+
+// unrung reports whether a bell is to be sent for when something is due, zero for never, and notes that it is.
+func (a *awake) unrung(next time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := next.Equal(a.rung) && time.Until(next) > rungAnew
+	a.rung = next
+	return !next.IsZero() && !known
 }
 
 // rest tells those who wait that the functions have caught up.
@@ -198,7 +228,7 @@ func (a *awake) leave() bool {
 func (a *awake) resting() (bool, time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.under == 0 && !a.functions.Busy() && !a.dirty.marked(), a.used
+	return a.under == 0 && !a.functions.Busy() && (a.held || !a.dirty.marked()), a.used
 }
 
 // drain ends the requests under way and waits until they have, for a while.

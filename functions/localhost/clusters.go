@@ -120,7 +120,7 @@ func (c *clusters) fill(name string, s *slot) {
 	c.stopTimer(name)
 	c.mu.Unlock()
 	close(s.ready)
-	if err != nil {
+	if err != nil || c.host.opts.Front.Freezes {
 		return
 	}
 	if err := a.functions.Wake(ctx); err != nil {
@@ -231,7 +231,7 @@ func (c *clusters) putToSleep(name string, s *slot) {
 // wakeAt wakes a sleeping cluster when something is due. The caller holds mu.
 func (c *clusters) wakeAt(name string, at time.Time) {
 	c.stopTimer(name)
-	if !at.IsZero() {
+	if !at.IsZero() && !c.host.opts.Front.Freezes {
 		c.timers[name] = time.AfterFunc(max(time.Until(at), 0), func() { c.rouse(name) })
 	}
 }

@@ -47,6 +47,8 @@ type dirty struct {
 	tick  func()
 	// marks, if set, is called when the row was written because there is work.
 	marks func()
+	// writes, if set, is called before each write.
+	writes func()
 }
 
 // timerInterval is how long a cluster may stay dirty before the timer looks for cursors that were
@@ -56,6 +58,13 @@ const timerInterval = 30 * time.Second
 // renewAfter is how old a row may be before a write renews it. It is much less than the time after which
 // others take it over: a write is never made under a row that somebody else removes.
 const renewAfter = 30 * time.Second
+
+// ago is how long ago something was, by the clock that says longer: where a host freezes the process the monotonic
+// one may stand still, and the other may be set back.
+func ago(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
 
 func (d *dirty) key() string {
 	if d.instance == "" {
@@ -112,6 +121,9 @@ func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 		return nil, err
 	}
 	d.inFlight++
+	if d.writes != nil {
+		d.writes()
+	}
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -121,7 +133,7 @@ func (d *dirty) beforeWrite(ctx context.Context) (ended func(), err error) {
 
 // mark writes the row unless it is there. The caller holds mu.
 func (d *dirty) mark(ctx context.Context) error {
-	if d.atOnce() && (d.instance == "" || time.Since(d.written) < renewAfter) {
+	if d.atOnce() && (d.instance == "" || ago(d.written) < renewAfter) {
 		return nil
 	}
 	if err := d.put(ctx); err != nil {
@@ -202,7 +214,7 @@ func (d *dirty) replace(ctx context.Context, next time.Time) error {
 		if missing {
 			op.Kind = table.Insert
 		}
-		if op.Value, err = (dirtyRow{Wake: next}).encode(); err != nil {
+		if op.Value, err = (dirtyRow{Wake: next, Written: time.Now().UTC()}).encode(); err != nil {
 			return err
 		}
 	}

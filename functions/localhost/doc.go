@@ -6,6 +6,8 @@
 //	awake.go     a cluster that is awake: its API chain and its functions
 //	clusters.go  which clusters are awake, and who is put to sleep
 //	dirty.go     rows that say which clusters have work left, for the next start
+//	attend.go    work for an event, in a process that others start for it
+//	frozen.go    the same where the process is frozen between two events
 //	manage.go    the requests of `zeroplane cluster`
 //	simulate.go  simulated nodes
 package localhost

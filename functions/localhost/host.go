@@ -76,8 +76,10 @@ type Front struct {
 	Address string
 	// RootCA that signed its certificate, in PEM; empty for one that every machine trusts.
 	RootCA []byte
-	// LongestAnswer is how long an answer may take; watches end before. 0 for no bound.
+	// LongestAnswer is how long an answer may take; watches end before. 0 for no bound but the request's deadline.
 	LongestAnswer time.Duration
+	// Freezes is set where nothing runs between two calls (frozen.go).
+	Freezes bool
 }
 
 // Bells carry an event out of the process, not to be heard before a time. What they lose, the timer finds.
@@ -416,10 +418,14 @@ func (h *Host) route(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer func() {
-		if a.leave() && h.clusters.excess() {
+		if a.leave() && h.clusters.excess() && !h.opts.Front.Freezes {
 			go h.clusters.sleepExcess() // the answer does not wait for it
 		}
 	}()
+	if h.opts.Front.Freezes {
+		defer h.ringOwed(a)
+		w = &frozenWriter{ResponseWriter: w, ring: func() { h.ringOwed(a) }}
+	}
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	life := a.requests
@@ -436,11 +442,15 @@ const endsBefore = 15 * time.Second
 
 // bound has a watch end, with a bookmark, before the front would cut it off.
 func (h *Host) bound(req *http.Request) {
-	longest := h.opts.Front.LongestAnswer - endsBefore
+	longest := h.opts.Front.LongestAnswer
+	if deadline, ok := req.Context().Deadline(); ok && (longest == 0 || time.Until(deadline) < longest) {
+		longest = time.Until(deadline)
+	}
 	q := req.URL.Query()
-	if watch, err := strconv.ParseBool(q.Get("watch")); longest <= 0 || err != nil || !watch {
+	if watch, err := strconv.ParseBool(q.Get("watch")); longest == 0 || err != nil || !watch {
 		return
 	}
+	longest = max(longest-endsBefore, time.Second)
 	if asked, err := strconv.Atoi(q.Get("timeoutSeconds")); err == nil && asked > 0 && time.Duration(asked)*time.Second <= longest {
 		return
 	}

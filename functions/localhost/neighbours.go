@@ -79,7 +79,7 @@ func (n *neighbours) takeOver(ctx context.Context, m dirtyMark) error {
 
 // verify returns cluster.ErrNotFound for a cluster that another instance deleted. It asks now and then.
 func (h *Host) verify(ctx context.Context, a *awake) error {
-	if !h.opts.Store.Shared || !a.unverified(time.Now()) {
+	if !h.opts.Store.Shared || !a.unverified() {
 		return nil
 	}
 	info, err := h.maker.Registry.Get(ctx, a.info.Name)
@@ -90,12 +90,12 @@ func (h *Host) verify(ctx context.Context, a *awake) error {
 }
 
 // unverified reports whether it is time to ask whether the cluster exists, and has others not ask.
-func (a *awake) unverified(now time.Time) bool {
+func (a *awake) unverified() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if now.Sub(a.verified) < verifyInterval {
+	if ago(a.verified) < verifyInterval {
 		return false
 	}
-	a.verified = now
+	a.verified = time.Now()
 	return true
 }

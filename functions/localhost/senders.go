@@ -106,7 +106,7 @@ func (h *Host) Bury(ctx context.Context, via string, raw []byte, reason error) e
 	}
 	info, err := h.maker.Registry.Get(ctx, name)
 	if errors.Is(err, cluster.ErrNotFound) {
-		info, err = h.maker.Registry.Get(ctx, cluster.Default)
+		info, err = h.find(ctx, cluster.Default)
 	}
 	if err != nil {
 		return err

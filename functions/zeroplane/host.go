@@ -6,16 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/adapters/doorbell/sqs"
 	"github.com/zeroplane/zeroplane/adapters/doorbell/storagequeue"
 	"github.com/zeroplane/zeroplane/adapters/table/azure"
 	"github.com/zeroplane/zeroplane/functions/azurehost"
+	"github.com/zeroplane/zeroplane/functions/lambdahost"
 	"github.com/zeroplane/zeroplane/functions/localhost"
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup/ahead"
@@ -29,6 +31,9 @@ const (
 	// websiteEnv is set by Azure to the name of the app's own.
 	websiteEnv = "WEBSITE_HOSTNAME"
 )
+
+// idleConnections to one service are kept on AWS Lambda, as by Azure's own client: 2 would have busy moments dial.
+const idleConnections = 10
 
 func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -51,23 +56,38 @@ The app's settings say the rest:
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error { return hostAzure(cmd.Context()) },
 	}
+	awsHost := &cobra.Command{
+		Use:   "aws",
+		Short: "Be the handler of an AWS Lambda function",
+		Long: `Be the handler of an AWS Lambda function (docs/deploy-aws.md), of requests to its URL as of SQS and EventBridge.
+Lambda sets ` + lambdahost.RuntimeEnv + ` and the credentials of the function's role. The function's variables say the rest:
+
+  AZURE_STORAGE_CONNECTION_STRING  the storage account with the table
+  ` + localhost.SealKeyEnv + `               what clusters' keys are sealed with: openssl rand -base64 32
+  ` + addressEnv + `                the name at which clients reach the function's URL
+  ` + tableEnv + `                  the table, ` + azure.DefaultTable + ` if not set
+  ZEROPLANE_BELLS_QUEUE            the address of the SQS queue that the function hears
+  ` + caFileEnv + `                a file with the CA of the URL's certificate, if it is not a public one`,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error { return hostAWS(cmd.Context()) },
+	}
 	var out string
 	kubeconfig := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Write the admin's kubeconfig of a hosted default cluster",
-		Long: `Write the admin's kubeconfig of the default cluster of a function app, which is made if there is none. The
-environment must say what the app's settings say: see zeroplane host azure --help.`,
+		Long: `Write the admin's kubeconfig of the default cluster of a function app or a Lambda function, which is made if there is none. The
+environment must say what the app's settings say: see zeroplane host azure --help and zeroplane host aws --help.`,
 		Example: `  zeroplane host kubeconfig --out app.kubeconfig && kubectl --kubeconfig app.kubeconfig get nodes`,
 		Args:    cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error { return hostKubeconfig(cmd, out) },
 	}
 	kubeconfig.Flags().StringVar(&out, "out", "", "file to write it to, for its owner alone (default standard output)")
-	cmd.AddCommand(azureHost, kubeconfig)
+	cmd.AddCommand(azureHost, awsHost, kubeconfig)
 	return cmd
 }
 
 func hostKubeconfig(cmd *cobra.Command, out string) (err error) {
-	o, err := hostedOptions(cmd.Context(), 0)
+	o, err := hostedOptions(cmd.Context(), nil)
 	if err != nil {
 		return err
 	}
@@ -92,8 +112,12 @@ func hostAzure(ctx context.Context) error {
 	if port == "" {
 		return fmt.Errorf("%s is not set: the Azure Functions host starts this command, and sets it. On one machine use zeroplane serve", azurehost.PortEnv)
 	}
-	o, err := hostedOptions(ctx, azurehost.LongestAnswer)
+	o, err := hostedOptions(ctx, nil)
 	if err != nil {
+		return err
+	}
+	o.Front.LongestAnswer = azurehost.LongestAnswer
+	if o.Bells, err = storagequeue.Open(storagequeue.OptionsFromEnv()); err != nil {
 		return err
 	}
 	h, err := localhost.OpenBehind(o)
@@ -103,8 +127,44 @@ func hostAzure(ctx context.Context) error {
 	return azurehost.Serve(ctx, h, net.JoinHostPort("127.0.0.1", port), func(net.Addr) { startup.Served() })
 }
 
-// hostedOptions are those of a host whose clusters lie in the table that the environment names.
-func hostedOptions(ctx context.Context, longest time.Duration) (o localhost.Options, err error) {
+func hostAWS(ctx context.Context) error {
+	if os.Getenv(lambdahost.RuntimeEnv) == "" {
+		return fmt.Errorf("%s is not set: AWS Lambda starts this command, and sets it. On one machine use zeroplane serve", lambdahost.RuntimeEnv)
+	}
+	h, err := openAWS(ctx)
+	if err != nil {
+		return errors.Join(err, lambdahost.ReportFailedStart(ctx, err))
+	}
+	startup.Done() // memory is what the function has, and the process may be frozen before a moment has passed
+	return lambdahost.Serve(h)
+}
+
+func openAWS(ctx context.Context) (*lambdahost.Handler, error) {
+	// One client for all, whose connections can be given up after the process was frozen.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = idleConnections
+	client := &http.Client{Transport: transport}
+	queue := sqs.OptionsFromEnv()
+	queue.Client = client
+	bells, err := sqs.Open(queue)
+	if err != nil {
+		return nil, err
+	}
+	o, err := hostedOptions(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	o.Bells, o.Front.Freezes = bells, true
+	h, err := localhost.OpenBehind(o)
+	if err != nil {
+		return nil, err
+	}
+	return lambdahost.New(lambdahost.Options{Host: h, Bells: bells, Thawed: client.CloseIdleConnections}), nil
+}
+
+// hostedOptions are those of a host whose clusters lie in the table that the environment names, which is asked with a
+// client, nil for the SDK's own.
+func hostedOptions(ctx context.Context, client *http.Client) (o localhost.Options, err error) {
 	go apiserver.Warm()
 	o.MaxAwake = defaultMaxAwake
 	cache := resource.MustParse(defaultCache)
@@ -112,18 +172,12 @@ func hostedOptions(ctx context.Context, longest time.Duration) (o localhost.Opti
 	if o.Front.Address = cmp.Or(os.Getenv(addressEnv), os.Getenv(websiteEnv)); o.Front.Address == "" {
 		return o, errors.New(addressEnv + " is not set: it is the name at which clients reach the API, HOST or HOST:PORT")
 	}
-	o.Front.LongestAnswer = longest
 	if file := os.Getenv(caFileEnv); file != "" {
 		if o.Front.RootCA, err = os.ReadFile(file); err != nil { //nolint:gosec // the operator names the file
 			return o, fmt.Errorf("%s: %w", caFileEnv, err)
 		}
 	}
-	bells, err := storagequeue.Open(storagequeue.OptionsFromEnv())
-	if err != nil {
-		return o, err
-	}
-	o.Bells = bells
-	store := storeOptions{kind: ahead.AzureStore, table: os.Getenv(tableEnv)}
+	store := storeOptions{kind: ahead.AzureStore, table: os.Getenv(tableEnv), client: client}
 	o.Store, err = store.open(ctx)
 	return o, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ type storeOptions struct {
 	endpoint, table string
 	// existing is set by commands that make no store.
 	existing bool
+	// client sends the requests to the table, nil for the SDK's own.
+	client *http.Client
 }
 
 // storeHelp is what the help of a command with these flags says of the credentials.
@@ -65,6 +68,9 @@ func (o *storeOptions) open(ctx context.Context) (localhost.Store, error) {
 	options.Table, options.Existing = o.table, o.existing
 	if o.endpoint != "" {
 		options.Endpoint = o.endpoint
+	}
+	if o.client != nil {
+		options.Transport = o.client
 	}
 	s, err := azure.Open(ctx, options)
 	if errors.Is(err, azure.ErrNoTable) {

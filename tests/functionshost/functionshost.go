@@ -14,16 +14,12 @@ package functionshost
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +27,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azqueue"
 
 	"github.com/zeroplane/zeroplane/tests/azurite"
+	"github.com/zeroplane/zeroplane/tests/hosted"
 )
 
 // Options of a host.
@@ -57,12 +54,12 @@ type Options struct {
 
 // Host is a running host.
 type Host struct {
-	// Address of the front end, HOST:PORT, and the file with the CA of its certificate.
-	Address, CAFile string
+	// Address of the front end, HOST:PORT.
+	Address string
 
 	o      Options
 	app    *app
-	front  *httptest.Server
+	front  *hosted.Front
 	ctx    context.Context //nolint:containedctx // the life of the host
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -87,15 +84,10 @@ func Start(o Options) (*Host, error) {
 	o.HTTPInstances = max(o.HTTPInstances, 1)
 	h := &Host{o: o, app: a, groups: map[string]*group{}, calls: map[string]int{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.front = httptest.NewUnstartedServer(http.HandlerFunc(h.serveHTTP))
-	h.front.EnableHTTP2 = true
-	h.front.StartTLS()
-	h.Address = h.front.Listener.Addr().String()
-	h.CAFile = filepath.Join(o.Dir, "front-ca.pem")
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.front.Certificate().Raw})
-	if err := os.WriteFile(h.CAFile, ca, 0o600); err != nil {
+	if h.front, err = hosted.StartFront(http.HandlerFunc(h.serveHTTP), o.Dir); err != nil {
 		return nil, err
 	}
+	h.Address = h.front.Address
 	for i := range o.HTTPInstances {
 		name := fmt.Sprint("http-", i)
 		h.groups[name] = &group{host: h, name: name}
@@ -114,10 +106,8 @@ func Start(o Options) (*Host, error) {
 
 // Environment is what handlers are started with, and what tools need to find the clusters' table.
 func (h *Host) Environment() []string {
-	return append([]string{
-		"AZURE_STORAGE_CONNECTION_STRING=" + h.connectionString(),
-		"ZEROPLANE_ADDRESS=" + h.Address, "ZEROPLANE_CA_FILE=" + h.CAFile,
-	}, h.o.Environment...)
+	own := append(h.front.Environment(), "AZURE_STORAGE_CONNECTION_STRING="+h.connectionString())
+	return append(own, h.o.Environment...)
 }
 
 func (h *Host) connectionString() string {
@@ -127,8 +117,7 @@ func (h *Host) connectionString() string {
 // Stop ends everything.
 func (h *Host) Stop() {
 	h.cancel()
-	h.front.CloseClientConnections()
-	h.front.Close()
+	h.front.Stop()
 	h.wg.Wait()
 	for _, g := range h.groups {
 		g.end()

@@ -3,17 +3,13 @@ package functionshost_test
 import (
 	"context"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/zeroplane/zeroplane/tests/functionshost"
+	"github.com/zeroplane/zeroplane/tests/hosted"
 	"github.com/zeroplane/zeroplane/tests/local"
 	"github.com/zeroplane/zeroplane/tests/upstream/target"
 )
@@ -33,41 +29,8 @@ func start(t *testing.T, o functionshost.Options) *functionshost.Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Stop)
-	t.Cleanup(func() { showLogs(t, o.Dir) })
+	t.Cleanup(func() { hosted.ShowLogs(t, o.Dir) })
 	return c
-}
-
-// showLogs shows what the handlers of a failed test said.
-func showLogs(t *testing.T, dir string) {
-	if !t.Failed() {
-		return
-	}
-	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, log := range logs {
-		b, err := os.ReadFile(log)
-		if err != nil {
-			t.Error(err)
-		}
-		lines := strings.Split(string(b), "\n")
-		t.Logf("%s:\n%s", filepath.Base(log), strings.Join(lines[max(len(lines)-30, 0):], "\n"))
-	}
-}
-
-func deployment(replicas int32) *appsv1.Deployment {
-	labels := map[string]string{"app": "web"}
-	return &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "web"},
-		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "nginx"}}},
-			},
-		},
-	}
 }
 
 // scaleToZero ends every instance.
@@ -87,7 +50,7 @@ func TestWhatAnInstanceLeftIsDoneWithoutARequest(t *testing.T) {
 	h := start(t, functionshost.Options{Kill: true})
 	c := h.Client
 	ctx := t.Context()
-	if _, err := c.AppsV1().Deployments("default").Create(ctx, deployment(5), metav1.CreateOptions{}); err != nil {
+	if _, err := c.AppsV1().Deployments("default").Create(ctx, hosted.Deployment(5), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	scaleToZero(t, h)
@@ -119,10 +82,5 @@ func TestKubectlIsServedFromZero(t *testing.T) {
 	if os.Getenv("ZEROPLANE_LONG") != "" {
 		scenarios = "TestKubectl"
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-vet=off", "-timeout=2h", "-run="+scenarios, "../kubectl")
-	cmd.Env = append(os.Environ(), "ZEROPLANE_TARGET="+target.Functions)
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestKubectl/together/scale") {
-		t.Errorf("%v\n%s", err, out)
-	}
+	hosted.RunKubectl(t, target.Functions, scenarios, "TestKubectl/together/scale")
 }

@@ -12,10 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/zeroplane/zeroplane/tests/hosted"
 )
 
 const (
@@ -113,12 +114,12 @@ func (g *group) start(ctx context.Context) error {
 		select {
 		case <-gone:
 			g.cmd = nil
-			return fmt.Errorf("the handler %s ended: %s", g.name, tail(log.Name()))
+			return fmt.Errorf("the handler %s ended: %s", g.name, hosted.Tail(log.Name()))
 		case <-time.After(readyPoll):
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
 			g.endLocked()
-			return fmt.Errorf("the handler %s did not answer: %s", g.name, tail(log.Name()))
+			return fmt.Errorf("the handler %s did not answer: %s", g.name, hosted.Tail(log.Name()))
 		}
 	}
 }
@@ -184,13 +185,4 @@ func post(ctx context.Context, to *url.URL, body []byte) error {
 		return fmt.Errorf("%w: %s: %s", errRefused, resp.Status, answer)
 	}
 	return nil
-}
-
-func tail(file string) string {
-	b, err := os.ReadFile(file) //nolint:gosec // a log of this process
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.Join(lines[max(len(lines)-10, 0):], "\n")
 }

@@ -329,6 +329,9 @@ func (t template) checkPlane(fsys fs.FS, resources map[string]any) []string {
 	must(intrinsic{"GetAtt", "PoisonQueue.Arn"}, "BellsQueue", "Properties", "RedrivePolicy", "deadLetterTargetArn")
 	timeout, _ := at(resources, "EventsFunction", "Properties", "Timeout").(int)
 	must(6*timeout, "BellsQueue", "Properties", "VisibilityTimeout")
+	if !strings.HasSuffix(strings.TrimSpace(read(fsys, "infra/aws/bootstrap")), "/zeroplane\" host aws") {
+		found = append(found, "infra/aws/bootstrap does not end in zeroplane host aws")
+	}
 	globals := func(path ...string) any { return at(t.tree, append([]string{"Globals", "Function"}, path...)...) }
 	if globals("Runtime") != "provided.al2023" || globals("Handler") != "bootstrap" {
 		found = append(found, fmt.Sprintf("the functions run %v on %v, want bootstrap on provided.al2023", globals("Handler"), globals("Runtime")))
@@ -380,6 +383,7 @@ func TestSAMTemplateIsConsistent(t *testing.T) {
 		"a right to all queues":        {samTemplate, "Resource: !GetAtt BellsQueue.Arn", "Resource: \"*\"", "which is not of this template"},
 		"a right to all actions":       {samTemplate, "Action: sqs:SendMessage", "Action: sqs:*", "may do sqs:*"},
 		"a secret in the clear":        {samTemplate, "{{resolve:secretsmanager:${SecretName}:SecretString:sealKey}}", "${SecretName}", "ZEROPLANE_SEAL_KEY"},
+		"another host":                 {"infra/aws/bootstrap", "host aws", "host lambda", "host aws"},
 		"an output that is missing":    {samTemplate, "  Url:\n", "  Uri:\n", "reads output Url"},
 	})
 }

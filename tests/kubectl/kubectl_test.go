@@ -30,6 +30,8 @@ const (
 	nodes = 5
 	// parallel scenarios: they wait more than they compute, and each kubectl is a process of 100 ms.
 	parallel = "4"
+	// coldParallel is the same where each request of a kubectl may start a server: then they compute more than they wait.
+	coldParallel = "2"
 )
 
 // fixture is what all scenarios share.
@@ -47,7 +49,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if err := flag.Set("test.parallel", parallel); err != nil {
+	atOnce := parallel
+	if os.Getenv("ZEROPLANE_TARGET") == target.Lambda {
+		atOnce, commandTimeout = coldParallel, coldCommandTimeout
+	}
+	if err := flag.Set("test.parallel", atOnce); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// commandTimeout ends a command that hangs.
-	commandTimeout = 60 * time.Second
+	// coldCommandTimeout ends a command that hangs where each of its requests may start a server.
+	coldCommandTimeout = 3 * time.Minute
 	// eventuallyTimeout is what a cluster has to come to the state that a step waits for.
 	eventuallyTimeout = 40 * time.Second
 	// eventuallyInterval is the pause between two looks.
@@ -31,6 +31,9 @@ const (
 	// the expected one.
 	settleTime = 8 * time.Second
 )
+
+// commandTimeout ends a command that hangs.
+var commandTimeout = 60 * time.Second
 
 // scenario is one file being run in a namespace of its own, named after the file.
 type scenario struct {

@@ -3,6 +3,8 @@
 //	(nothing)                             a new zeroplane: bin/zeroplane, built first, on new data
 //	ZEROPLANE_TARGET=functions            a new function app of zeroplane in a stand-in for the Azure Functions host
 //	                                      (package functionshost), with no instance left between any two calls
+//	ZEROPLANE_TARGET=lambda               a new stack of zeroplane in a stand-in for AWS Lambda (package lambdahost), in the
+//	                                      same way
 //	ZEROPLANE_TARGET=upstream             a new upstream control plane (package upstream)
 //	ZEROPLANE_TARGET=... KUBECONFIG=FILE  the running cluster that the file names
 //
@@ -27,6 +29,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/zeroplane/zeroplane/tests/functionshost"
+	"github.com/zeroplane/zeroplane/tests/lambdahost"
 	"github.com/zeroplane/zeroplane/tests/upstream"
 	"github.com/zeroplane/zeroplane/tests/upstream/process"
 )
@@ -36,6 +39,7 @@ const (
 	Zeroplane = "zeroplane"
 	Upstream  = "upstream"
 	Functions = "functions"
+	Lambda    = "lambda"
 )
 
 const (
@@ -62,8 +66,8 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 	name := os.Getenv("ZEROPLANE_TARGET")
 	kubeconfig := os.Getenv("KUBECONFIG")
 	switch {
-	case name != "" && name != Zeroplane && name != Upstream && name != Functions:
-		return nil, fmt.Errorf("ZEROPLANE_TARGET is %q, want %s, %s or %s", name, Zeroplane, Functions, Upstream)
+	case name != "" && name != Zeroplane && name != Upstream && name != Functions && name != Lambda:
+		return nil, fmt.Errorf("ZEROPLANE_TARGET is %q, want %s, %s, %s or %s", name, Zeroplane, Functions, Lambda, Upstream)
 	case name != "" && kubeconfig != "":
 		return &Cluster{Name: name, Kubeconfig: kubeconfig, stop: func() error { return nil }}, nil
 	case name == Upstream:
@@ -73,7 +77,15 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 		}
 		return &Cluster{Name: Upstream, Kubeconfig: c.Kubeconfig, stop: c.Stop}, nil
 	case name == Functions:
-		return startFunctions(ctx, nodes)
+		return startHosted(ctx, func(binary, dir string) (hostedCluster, string, error) {
+			c, err := functionshost.StartCluster(ctx, functionshost.Options{Binary: binary, Dir: dir, Idle: hostedIdle}, nodes)
+			return c, c.Kubeconfig, err
+		})
+	case name == Lambda:
+		return startHosted(ctx, func(binary, dir string) (hostedCluster, string, error) {
+			c, err := lambdahost.StartCluster(ctx, lambdahost.Options{Binary: binary, Dir: dir, Idle: lambdaIdle, Timeout: lambdaTimeout}, nodes)
+			return c, c.Kubeconfig, err
+		})
 	default:
 		return startNew(ctx, nodes)
 	}
@@ -101,12 +113,21 @@ func startNew(ctx context.Context, nodes int) (*Cluster, error) {
 	}}, nil
 }
 
-// functionsIdle is how long an instance of a function app lives on without a call: less than from one kubectl to
-// the next.
-const functionsIdle = 5 * time.Millisecond
+// hostedIdle is how long an instance lives on without a call: less than from one kubectl to the next.
+const hostedIdle = 5 * time.Millisecond
 
-// startFunctions builds zeroplane and starts its function app.
-func startFunctions(ctx context.Context, nodes int) (*Cluster, error) {
+// lambdaIdle is the same where an instance has one request at a time: one kubectl makes several, one after the other, and
+// no more than one of them should find nothing running.
+const lambdaIdle = 50 * time.Millisecond
+
+// lambdaTimeout ends what clients left behind sooner than the stack's template does: a watch goes on without its client.
+const lambdaTimeout = time.Minute
+
+// hostedCluster is one in a stand-in for a host of functions.
+type hostedCluster interface{ Stop() }
+
+// startHosted builds zeroplane and starts it in a stand-in, which returns its kubeconfig's path.
+func startHosted(ctx context.Context, start func(binary, dir string) (hostedCluster, string, error)) (*Cluster, error) {
 	binary, err := Build(ctx)
 	if err != nil {
 		return nil, err
@@ -115,11 +136,11 @@ func startFunctions(ctx context.Context, nodes int) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for zeroplane: %w", err)
 	}
-	c, err := functionshost.StartCluster(ctx, functionshost.Options{Binary: binary, Dir: dir, Idle: functionsIdle}, nodes)
+	c, kubeconfig, err := start(binary, dir)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Cluster{Name: Zeroplane, Kubeconfig: c.Kubeconfig, stop: func() error {
+	return &Cluster{Name: Zeroplane, Kubeconfig: kubeconfig, stop: func() error {
 		c.Stop()
 		return os.RemoveAll(dir)
 	}}, nil
