@@ -29,6 +29,9 @@ func open(t *testing.T) (http.Handler, *contract.Counting) {
 		Store: localhost.Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: localhost.Front{Address: "app.example.com"}, MaxAwake: 1,
 	})
+	if err == nil {
+		_, err = h.Kubeconfig(t.Context()) // the default cluster is there
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,6 +82,9 @@ func open(t *testing.T, o Options) (*Handler, *breakable, *sender) {
 		Store: localhost.Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: localhost.Front{Address: "app.example.com", Freezes: true}, Bells: bells, MaxAwake: 1,
 	})
+	if err == nil {
+		_, err = h.Kubeconfig(t.Context()) // the default cluster is there
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

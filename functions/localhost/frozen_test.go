@@ -53,6 +53,9 @@ func frozen(t *testing.T, store table.Store) (*Host, *rung) {
 		Store: Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: Front{Address: "app.example.com", Freezes: true}, Bells: bells, MaxAwake: 2,
 	})
+	if err == nil {
+		_, err = h.Kubeconfig(t.Context()) // the default cluster is there
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
