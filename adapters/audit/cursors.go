@@ -15,6 +15,7 @@ import (
 // Rows of a cluster's partition of cursors, and of the dirty partition.
 const (
 	cursorsGroup = "cursors"
+	metricsGroup = "metrics"
 	cursorClass  = "c-"
 	dueClass     = "d-"
 	dirtyClass   = "d-"
@@ -43,6 +44,16 @@ func (a *Audit) cursors(ctx context.Context, info cluster.Info) (map[string]map[
 		}
 	})
 	return out, err
+}
+
+// metrics checks the samples of a cluster, and what its autoscalers remember.
+func (a *Audit) metrics(ctx context.Context, info cluster.Info) error {
+	partition := kubestorage.Partition(info.Partition(), metricsGroup)
+	return a.rows(ctx, partition, func(row table.Row) {
+		if err := a.MetricsRow(row); err != nil {
+			a.find(partition, row.Key, Metrics, "%v", err)
+		}
+	})
 }
 
 // compareCursors notes cursors that are ahead of their logs: their functions begin again.

@@ -191,7 +191,7 @@ func (m Maker) emptyAll(ctx context.Context, partition string) error {
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
-var EventGroups = []string{"cursors"}
+var EventGroups = []string{"cursors", "metrics"}
 
 // empty removes all rows of a partition.
 func (m Maker) empty(ctx context.Context, partition string) error {

@@ -17,7 +17,9 @@ import (
 type Cluster struct {
 	Store table.Store
 	Info  cluster.Info
-	keys  apiserver.Keys
+	// Metrics of the servers that are made from now on.
+	Metrics apiserver.Measurements
+	keys    apiserver.Keys
 }
 
 // New makes a cluster in a store of its own.
@@ -47,5 +49,7 @@ func (c *Cluster) Logs(o tablelog.Options) kubestorage.Logs {
 
 // Server assembles the cluster's API over logs of it. The caller must close it.
 func (c *Cluster) Server(logs kubestorage.Logs) (*apiserver.Server, error) {
-	return apiserver.New(apiserver.Options{Logs: logs, Keys: c.keys, Address: "127.0.0.1:6443", ServiceRange: cluster.ServiceRange})
+	return apiserver.New(apiserver.Options{
+		Logs: logs, Keys: c.keys, Address: "127.0.0.1:6443", ServiceRange: cluster.ServiceRange, Metrics: c.Metrics,
+	})
 }
