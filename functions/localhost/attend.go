@@ -3,7 +3,6 @@ package localhost
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/events"
+	"github.com/zeroplane/zeroplane/functions/metrics"
 )
 
 // A process that others start for an event, and may end after it, does what the event is about before it answers.
@@ -121,9 +121,6 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 		return err
 	}
 	name := events.ClusterOf(m)
-	if err := heard(m); err != nil {
-		return err
-	}
 	a, err := h.clusters.get(ctx, name)
 	if errors.Is(err, cluster.ErrNotFound) {
 		slog.Info("an event of a cluster that does not exist", "cluster", name, "type", e.Type())
@@ -133,26 +130,45 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 		return err
 	}
 	defer a.leave()
+	if s, ok := m.(events.Samples); ok {
+		if err := a.measure(ctx, s); err != nil {
+			return err
+		}
+	}
 	return a.attend(ctx)
 }
 
-// heard fails with events.ErrUnknownType for a message that nothing here acts on.
-func heard(m events.Message) error {
-	if _, samples := m.(events.Samples); samples {
-		return fmt.Errorf("%w: nothing hears %q yet", events.ErrUnknownType, events.SamplesType)
+// measure stores samples and has the autoscalers that they concern looked at. Both are durable when it returns.
+func (a *awake) measure(ctx context.Context, s events.Samples) error {
+	taken, err := a.samples.Take(ctx, s)
+	if err != nil {
+		return err
 	}
-	return nil
+	asks, err := metrics.Asks(ctx, a.logs, a.server.Decoder(), taken, time.Now())
+	if err != nil || len(asks) == 0 {
+		return err
+	}
+	// Whoever goes on after a crash looks at clusters that are marked.
+	ended, err := a.dirty.beforeWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer ended()
+	return a.functions.Ask(ctx, metrics.Name, asks...)
 }
 
-// hear takes an event that came to the cluster's webhook, and does not wait: it only says that there may be something
-// to do. Of many that come at once, one is enough.
-func (a *awake) hear(_ context.Context, e cloudevents.Event) error {
+// hear takes an event that came to the cluster's webhook, and does not wait for what it causes. Samples are stored. The
+// others only say that there may be something to do: of many that come at once, one is enough.
+func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 	m, err := events.Parse(e)
-	if err == nil {
-		err = heard(m)
-	}
-	if err != nil || a.looking.Swap(true) {
+	if err != nil {
 		return err
+	}
+	if s, ok := m.(events.Samples); ok {
+		return a.measure(ctx, s)
+	}
+	if a.looking.Swap(true) {
+		return nil
 	}
 	a.enter()
 	go func() {

@@ -15,6 +15,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/doorbell"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/samples"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
 	"github.com/zeroplane/zeroplane/events"
@@ -22,6 +23,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/disruption"
 	"github.com/zeroplane/zeroplane/functions/kubelets"
 	"github.com/zeroplane/zeroplane/functions/lifecycle"
+	"github.com/zeroplane/zeroplane/functions/metrics"
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
 	"github.com/zeroplane/zeroplane/functions/quota"
@@ -34,6 +36,7 @@ type awake struct {
 	info      cluster.Info
 	server    *apiserver.Server
 	functions *consumer.Cluster
+	samples   *samples.Keeper
 	dirty     *dirty
 	unhear    func()
 
@@ -85,9 +88,12 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if _, err := logs[kubestorage.ConfigGroup].Current(context.Background()); err != nil {
 		return nil, err
 	}
+	a.samples = samples.New(samples.Options{
+		Store: h.store, Partition: info.Partition(), Logs: logs, Decoder: apiserver.NewDecoder(h.encryption), Now: time.Now,
+	})
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
-		Encryption: h.encryption,
+		Encryption: h.encryption, Metrics: a.samples,
 	})
 	if err != nil {
 		return nil, err
@@ -97,6 +103,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		Functions: []consumer.Function{
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
+			metrics.Function(metrics.Options{Store: h.store, Partition: info.Partition(), Samples: a.samples}),
 		},
 		Identity: identity, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
