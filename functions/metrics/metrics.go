@@ -165,34 +165,39 @@ func (f *function) decideAll(ctx context.Context, s *subjects) error {
 func (f *function) ready(s *subjects) ([]consumer.Named, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := consumer.Set{}
-	for n := range s.due {
-		all[n] = true
-	}
-	for n := range s.autoscalers {
-		all[n] = true
-	}
 	maps.DeleteFunc(f.looked, func(_ consumer.Named, at time.Time) bool { return !s.Now.Before(at.Add(gather)) })
+	all := maps.Clone(s.autoscalers)
+	maps.Copy(all, s.due)
 	var out []consumer.Named
 	for _, n := range all.Sorted() {
-		again := f.looked[n].Add(gather)
-		a, ok, err := consumer.Get[*autoscalingv2.HorizontalPodAutoscaler](s.Snapshot, autoscalers, n.Namespace, n.Name)
+		again, err := nextStep(s.Snapshot, n)
 		if err != nil {
 			return nil, err
 		}
-		if ok && a.Spec.Behavior == nil && a.Status.LastScaleTime != nil {
-			if next := a.Status.LastScaleTime.Add(syncPeriod); next.After(again) {
-				again = next
-			}
+		if at, looked := f.looked[n]; looked && !s.due[n] && at.Add(gather).After(again) {
+			again = at.Add(gather)
 		}
-		if s.due[n] || !s.Now.Before(again) {
-			f.looked[n] = s.Now
-			out = append(out, n)
+		if again.After(s.Now) {
+			s.Later(plan.Later{At: again, Kind: gatherKind, Subject: refTo(n), Keep: true})
 			continue
 		}
-		s.Later(plan.Later{At: again, Kind: gatherKind, Subject: plan.Ref{Resource: plan.Autoscalers, Namespace: n.Namespace, Name: n.Name}, Keep: true})
+		f.looked[n] = s.Now
+		out = append(out, n)
 	}
 	return out, nil
+}
+
+// nextStep is the time before which an autoscaler takes no step, zero if it may at once.
+func nextStep(s *consumer.Snapshot, n consumer.Named) (time.Time, error) {
+	a, ok, err := consumer.Get[*autoscalingv2.HorizontalPodAutoscaler](s, autoscalers, n.Namespace, n.Name)
+	if err != nil || !ok || a.Spec.Behavior != nil || a.Status.LastScaleTime == nil {
+		return time.Time{}, err
+	}
+	return a.Status.LastScaleTime.Add(syncPeriod), nil
+}
+
+func refTo(n consumer.Named) plan.Ref {
+	return plan.Ref{Resource: plan.Autoscalers, Namespace: n.Namespace, Name: n.Name}
 }
 
 // decide makes and carries out one decision, and returns what it leaves for the next one, nil if there is no such
@@ -224,7 +229,7 @@ func (f *function) decide(ctx context.Context, l *loader, n consumer.Named) (*ke
 	err := run(nil)
 	var refused *refusedError
 	if errors.As(err, &refused) {
-		l.Later(plan.Later{At: l.Now.Add(syncPeriod), Kind: refusedKind, Subject: plan.Ref{Resource: plan.Autoscalers, Namespace: n.Namespace, Name: n.Name}})
+		l.Later(plan.Later{At: l.Now.Add(syncPeriod), Kind: refusedKind, Subject: refTo(n)})
 		err = run(refused.cause)
 	}
 	if err != nil || k == nil {
