@@ -125,7 +125,7 @@ func TestABadSampleGetsItsAnswerAndChangesNothing(t *testing.T) {
 			for range events.MaxSamples + 1 {
 				s.External = append(s.External, events.ExternalSample{Name: "m", Window: events.Window{End: time.Now()}, Value: resource.MustParse("1")})
 			}
-		}), 400, "data has 5001 samples", nil},
+		}), 400, "data: has 5001 samples", nil},
 		"more than a request may hold": {made(func(s *events.Samples) {
 			for range events.MaxSamples {
 				s.External = append(s.External, events.ExternalSample{Name: strings.Repeat("m", 250), Window: events.Window{End: time.Now()}, Value: resource.MustParse("1")})
