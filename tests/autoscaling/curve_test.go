@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/tests/local"
@@ -52,15 +54,17 @@ func (w *world) follow(t *testing.T, curve []int64, sample func(load int64, pods
 		began := time.Now()
 		var reported time.Time
 		local.Eventually(t, waitTimeout, fmt.Sprintf("%d replicas", want), func() error {
-			out, _ := w.kubectl(t, "get", "pods", "-l", "app=web", "--field-selector=status.phase=Running", "-o", "name")
-			pods := strings.Fields(strings.ReplaceAll(out, "pod/", ""))
+			pods, err := w.running(t)
+			if err != nil {
+				return err
+			}
 			if len(pods) > 0 && time.Since(reported) >= interval {
 				reported = time.Now()
 				if code, answer := w.send(t, sample(want, pods).Event()); code != http.StatusAccepted {
 					return fmt.Errorf("the event is answered %d: %s", code, answer)
 				}
 			}
-			out, _ = w.kubectl(t, "get", "deployment", "web", "-o", "jsonpath={.spec.replicas} {.status.readyReplicas}")
+			out, _ := w.kubectl(t, "get", "deployment", "web", "-o", "jsonpath={.spec.replicas} {.status.readyReplicas}")
 			if out != fmt.Sprintf("%d %d", want, want) {
 				return fmt.Errorf("replicas asked for and ready: %s", out)
 			}
@@ -74,6 +78,22 @@ func (w *world) follow(t *testing.T, curve []int64, sample func(load int64, pods
 			t.Errorf("%q is not among the autoscaler's events: %s", want, reasons)
 		}
 	}
+}
+
+// running are the names of the pods that run and are not going away.
+func (w *world) running(t *testing.T) ([]string, error) {
+	t.Helper()
+	list, err := w.Client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i := range list.Items {
+		if p := &list.Items[i]; p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil {
+			out = append(out, p.Name)
+		}
+	}
+	return out, nil
 }
 
 func TestALoadCurveOfPodsTakesADeploymentFromOneToTenAndBack(t *testing.T) {
@@ -91,8 +111,11 @@ func TestALoadCurveOfPodsTakesADeploymentFromOneToTenAndBack(t *testing.T) {
 		})
 	}
 	w.follow(t, []int64{1, 4, 10, 7, 3, 1}, sample)
-	out, _ := w.kubectl(t, "get", "pods", "-l", "app=web", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].metadata.name}")
-	if code, answer := w.send(t, sample(1, []string{out}).Event()); code != http.StatusAccepted {
+	pods, err := w.running(t)
+	if err != nil || len(pods) != 1 {
+		t.Fatalf("running pods %v, %v", pods, err)
+	}
+	if code, answer := w.send(t, sample(1, pods).Event()); code != http.StatusAccepted {
 		t.Fatalf("%d: %s", code, answer)
 	}
 	local.Eventually(t, waitTimeout, "kubectl get hpa", func() error {
