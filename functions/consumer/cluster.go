@@ -161,7 +161,7 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 // Ask puts something off for a function from outside of its batches, durably, and rings it for what is due by now.
 // The caller has marked the cluster dirty.
 func (c *Cluster) Ask(ctx context.Context, function string, later ...plan.Later) error {
-	if err := c.ledger.settle(ctx, function, nil, nil, later); err != nil {
+	if err := c.ledger.ask(ctx, function, later); err != nil {
 		return err
 	}
 	for _, r := range c.runners {
