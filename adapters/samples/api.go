@@ -79,6 +79,7 @@ func (k *Keeper) NodeMetricsOf(ctx context.Context, name string) (*metrics.NodeM
 	return &out[0], true, nil
 }
 
+// begin lets one look at a log's tail be enough for all that a request reads of it, such as for a batch of events.
 func begin(ctx context.Context) context.Context {
 	if tablelog.Begun(ctx) {
 		return ctx

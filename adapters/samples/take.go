@@ -67,7 +67,7 @@ type Taken struct {
 // cannot take is dropped and counted. It fails when the store does; nothing keeps the same event from coming
 // again then.
 func (k *Keeper) Take(ctx context.Context, s events.Samples) (Taken, error) {
-	ctx = tablelog.Begin(ctx)
+	ctx = begin(ctx)
 	w, err := k.look(ctx)
 	if err != nil {
 		return Taken{}, err
