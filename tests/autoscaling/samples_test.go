@@ -78,11 +78,11 @@ func TestABadSampleGetsItsAnswerAndChangesNothing(t *testing.T) {
 		t.Fatalf("kubectl top prints\n%s\n%s", out, problem)
 	}
 	// pod is a report of the pod, with its data as text that a test may spoil.
-	pod := func(old, new string) cloudevents.Event {
+	pod := func(from, to string) cloudevents.Event {
 		e := report(func(s *events.Samples) { s.Pods = []events.PodSample{ofPod("web", 777)} }).Event()
-		data := strings.Replace(string(e.Data()), old, new, 1)
-		if data == string(e.Data()) && old != new {
-			t.Fatalf("%s has no %q", data, old)
+		data := strings.Replace(string(e.Data()), from, to, 1)
+		if data == string(e.Data()) && from != to {
+			t.Fatalf("%s has no %q", data, from)
 		}
 		e.DataEncoded = []byte(data)
 		return e
