@@ -348,6 +348,16 @@ func TestARowOfTheLongestNamesFits(t *testing.T) {
 	if taken := f.take(t, external); taken.Renewed != samples.MaxExternal {
 		t.Errorf("%d external values are taken, dropped %v", taken.Renewed, taken.Dropped)
 	}
+	const most = 500 << 10 // docs/autoscaling.md
+	err := table.All(t.Context(), f.store, partition, table.Query{From: " ", To: "\x7f"}, func(row table.Row) bool {
+		if t.Logf("%.5s... has %d KiB", row.Key, len(row.Value)>>10); len(row.Value) > most {
+			t.Errorf("a row has %d bytes", len(row.Value))
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestWhoAddsARowRemovesThoseWhoseTimeIsOver(t *testing.T) {
