@@ -62,7 +62,7 @@ func (g metricsGroup) NewRESTStorage(source serverstorage.APIResourceConfigSourc
 	if g.measured == nil || !source.ResourceEnabled(gv.WithResource("pods")) {
 		return info, nil
 	}
-	info.VersionedResourcesStorageMap[gv.Version] = map[string]rest.Storage{"pods": podMetrics{g.measured}, "nodes": nodeMetrics{g.measured}}
+	info.VersionedResourcesStorageMap[gv.Version] = map[string]rest.Storage{"pods": podMetrics(g), "nodes": nodeMetrics(g)}
 	return info, nil
 }
 
@@ -140,16 +140,16 @@ func (podMetrics) ConvertToTable(_ context.Context, object, _ runtime.Object) (*
 }
 
 func addPods(table *metav1.Table, pods ...metrics.PodMetrics) {
-	for i := range pods {
+	for _, pod := range pods {
 		sum := corev1.ResourceList{}
-		for _, c := range pods[i].Containers {
+		for _, c := range pod.Containers {
 			for name, used := range c.Usage {
 				total := sum[name]
 				total.Add(used)
 				sum[name] = total
 			}
 		}
-		addRow(table, measuredRow{pods[i].Name, sum, pods[i].Window, &pods[i]})
+		addRow(table, measuredRow{pod.Name, sum, pod.Window, &pod})
 	}
 }
 

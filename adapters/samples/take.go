@@ -289,8 +289,7 @@ func (t *taking) merged(p *pending, row table.Row) (value []byte, left int, err 
 // commit writes rows together. It reports whether others wrote one of them meanwhile, and none was.
 func (t *taking) commit(ctx context.Context, ops []table.Op) (failed bool, err error) {
 	err = t.store.Commit(ctx, t.partition, ops)
-	var conflict *table.ConflictError
-	if errors.As(err, &conflict) {
+	if _, conflict := errors.AsType[*table.ConflictError](err); conflict {
 		return true, nil
 	}
 	if err != nil {
@@ -347,8 +346,7 @@ func (k *Keeper) sweep(ctx context.Context, now time.Time) error {
 	}
 	for chunk := range slices.Chunk(over, table.MaxOps) {
 		err := k.store.Commit(ctx, k.partition, chunk)
-		var conflict *table.ConflictError
-		if err != nil && !errors.As(err, &conflict) { // one that was renewed stays, and the others with it
+		if _, conflict := errors.AsType[*table.ConflictError](err); err != nil && !conflict { // one that was renewed stays, and the others with it
 			return err
 		}
 	}

@@ -136,7 +136,7 @@ func (l *loader) externalValues(ctx context.Context, namespace string, spec *aut
 	}
 	selector, err := metav1.LabelSelectorAsSelector(orAll(spec.Metric.Selector))
 	if err != nil {
-		return m, nil //nolint:nilerr // see above
+		return m, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

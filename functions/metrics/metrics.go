@@ -227,8 +227,7 @@ func (f *function) decide(ctx context.Context, l *loader, n consumer.Named) (*ke
 		return consumer.Refused(out, err)
 	}
 	err := run(nil)
-	var refused *refusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusedError](err); ok {
 		l.Later(plan.Later{At: l.Now.Add(syncPeriod), Kind: refusedKind, Subject: refTo(n)})
 		err = run(refused.cause)
 	}

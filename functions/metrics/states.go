@@ -79,8 +79,7 @@ func (s states) put(ctx context.Context, list []kept) error {
 	for chunk := range slices.Chunk(ops, statesAtOnce) {
 		for len(chunk) > 0 {
 			err := s.store.Commit(ctx, s.partition, chunk)
-			var conflict *table.ConflictError
-			if errors.As(err, &conflict) {
+			if conflict, ok := errors.AsType[*table.ConflictError](err); ok {
 				chunk = slices.DeleteFunc(slices.Clone(chunk), func(op table.Op) bool { return op.Key == conflict.Key })
 				continue
 			}
