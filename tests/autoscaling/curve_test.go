@@ -72,12 +72,22 @@ func (w *world) follow(t *testing.T, curve []int64, sample func(load int64, pods
 		})
 		t.Logf("load %d: %d replicas after %v", want, want, time.Since(began).Round(100*time.Millisecond))
 	}
-	reasons, _ := w.kubectl(t, "get", "events", "--field-selector=involvedObject.kind=HorizontalPodAutoscaler,reason=SuccessfulRescale", "-o", "jsonpath={.items[*].message}")
-	for _, want := range []string{"New size: 10; reason: ", "New size: 1; reason: All metrics below target"} {
-		if !strings.Contains(reasons, want) {
-			t.Errorf("%q is not among the autoscaler's events: %s", want, reasons)
+	w.awaitOutput(t, []string{"New size: 10; reason: ", "New size: 1; reason: All metrics below target"},
+		"get", "events", "--field-selector=involvedObject.kind=HorizontalPodAutoscaler,reason=SuccessfulRescale", "-o", "jsonpath={.items[*].message}")
+}
+
+// awaitOutput waits until what kubectl prints contains all that is wanted.
+func (w *world) awaitOutput(t *testing.T, want []string, arguments ...string) {
+	t.Helper()
+	local.Eventually(t, waitTimeout, "kubectl "+strings.Join(arguments, " "), func() error {
+		out, problem := w.kubectl(t, arguments...)
+		for _, text := range want {
+			if !strings.Contains(out, text) {
+				return fmt.Errorf("it prints no %q:\n%s\n%s", text, out, problem)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // running are the names of the pods that run and are not going away.
@@ -118,12 +128,7 @@ func TestALoadCurveOfPodsTakesADeploymentFromOneToTenAndBack(t *testing.T) {
 	if code, answer := w.send(t, sample(1, pods).Event()); code != http.StatusAccepted {
 		t.Fatalf("%d: %s", code, answer)
 	}
-	local.Eventually(t, waitTimeout, "kubectl get hpa", func() error {
-		if out, problem := w.kubectl(t, "get", "hpa", "web"); !strings.Contains(out, "cpu: 50%/50%") || problem != "" {
-			return fmt.Errorf("it prints\n%s\n%s", out, problem)
-		}
-		return nil
-	})
+	w.awaitOutput(t, []string{"cpu: 50%/50%"}, "get", "hpa", "web")
 	if out, problem := w.kubectl(t, "top", "pods", "-l", "app=web"); !strings.Contains(out, "100m") || problem != "" {
 		t.Errorf("kubectl top pods prints\n%s\n%s", out, problem)
 	}
@@ -141,7 +146,5 @@ func TestALoadCurveOfAnExternalMetricDoesSoToo(t *testing.T) {
 			}}
 		})
 	})
-	if out, problem := w.kubectl(t, "get", "hpa", "web"); !strings.Contains(out, "30/30 (avg)") || problem != "" {
-		t.Errorf("kubectl get hpa prints\n%s\n%s", out, problem)
-	}
+	w.awaitOutput(t, []string{"30/30 (avg)"}, "get", "hpa", "web")
 }
