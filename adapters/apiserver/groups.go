@@ -57,6 +57,7 @@ func (b *builder) otherGroups(discovery clientdiscovery.DiscoveryInterface) []co
 		eventsrest.RESTStorageProvider{TTL: eventTTL},
 		definitionsGroup{},
 		servicesGroup{},
+		metricsGroup{measured: b.o.Metrics},
 		resourcerest.RESTStorageProvider{NamespaceClient: b.client.CoreV1().Namespaces(), Authorizer: authz},
 	}
 	byPriority(all)

@@ -34,7 +34,7 @@ type documents struct {
 
 var sharedDocuments = sync.OnceValue(func() *documents {
 	d := &documents{
-		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme),
+		namer: openapinamer.NewDefinitionNamer(legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme, metricsScheme),
 		get:   openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
 	}
 	d.v3 = genericapiserver.DefaultOpenAPIV3Config(d.get, d.namer)

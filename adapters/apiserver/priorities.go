@@ -15,6 +15,7 @@ import (
 	"k8s.io/kube-aggregator/pkg/controllers/autoregister"
 	"k8s.io/kubernetes/pkg/controlplane"
 	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 type priority = controlplaneapiserver.APIServicePriority
@@ -51,14 +52,16 @@ var priorities = func() map[schema.GroupVersion]priority {
 		{Group: "resource.k8s.io", Version: "v1alpha3"}:   {Group: 16200, Version: 1},
 		{Group: "lifecycle.k8s.io", Version: "v1alpha1"}:  {Group: 15700, Version: 1},
 	})
+	// As the metrics server registers itself.
+	all[metricsv1beta1.SchemeGroupVersion] = priority{Group: 100, Version: 100}
 	return all
 }()
 
 // resourceConfig says which group versions and resources are served: those that upstream's three
-// servers serve by default.
+// servers serve by default, and the metrics server's.
 func resourceConfig() *serverstorage.ResourceConfig {
 	c := controlplane.DefaultAPIResourceConfigSource()
-	c.EnableVersions(apiextensionsv1.SchemeGroupVersion, apiregistrationv1.SchemeGroupVersion)
+	c.EnableVersions(apiextensionsv1.SchemeGroupVersion, apiregistrationv1.SchemeGroupVersion, metricsv1beta1.SchemeGroupVersion)
 	return c
 }
 

@@ -97,6 +97,13 @@ type Options struct {
 	// OwnTime is a mounted path whose handler bounds how long its requests take: the filter that does so would hang up on
 	// a client whose body does not come, where the handler has an answer.
 	OwnTime string
+	// Metrics is what metrics.k8s.io answers from; without it the group is not served.
+	Metrics Measurements
+}
+
+// NewDecoder returns the decoder of stored objects.
+func NewDecoder(encryption value.ResourceTransformers) kubestorage.Decoder {
+	return kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer(), Encryption: encryption}
 }
 
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so
@@ -209,7 +216,7 @@ func (s *Server) discover() (*Discovered, error) {
 
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
-	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer(), Encryption: o.Encryption}}
+	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: NewDecoder(o.Encryption)}
 	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.beginCore, b.admit, b.build, b.install} {

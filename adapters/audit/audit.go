@@ -22,6 +22,7 @@ const (
 	Dirty      = "dirty"
 	Host       = "host"
 	Objects    = "objects"
+	Metrics    = "metrics"
 	Groups     = "groups"
 )
 
@@ -68,8 +69,8 @@ func (r Report) Wrong() bool {
 // Audit of a store.
 type Audit struct {
 	Store table.Store
-	// DueRow, DirtyRow and HostRow return why a row cannot be one of those; their formats are their writers'.
-	DueRow, DirtyRow, HostRow func(table.Row) error
+	// DueRow, DirtyRow, HostRow and MetricsRow return why a row cannot be one of those; their formats are their writers'.
+	DueRow, DirtyRow, HostRow, MetricsRow func(table.Row) error
 	// DirtyPartition holds the rows of clusters with work left, HostPartition what instances on one table share.
 	DirtyPartition, HostPartition string
 	// Progress, if set, is told the number of rows that were read.
@@ -120,6 +121,9 @@ func (a *Audit) cluster(ctx context.Context, info cluster.Info) error {
 		err = a.letters(ctx, info)
 	}
 	if err != nil {
+		return err
+	}
+	if err := a.metrics(ctx, info); err != nil {
 		return err
 	}
 	heads := map[string]uint64{}

@@ -31,7 +31,7 @@ func audited(t *testing.T, store table.Store, info cluster.Info) []string {
 		}
 		return nil
 	}
-	a := audit.Audit{Store: store, DueRow: plain, DirtyRow: plain, DirtyPartition: "_dirty", HostRow: plain, HostPartition: "_host"}
+	a := audit.Audit{Store: store, DueRow: plain, DirtyRow: plain, MetricsRow: plain, DirtyPartition: "_dirty", HostRow: plain, HostPartition: "_host"}
 	report, err := a.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)

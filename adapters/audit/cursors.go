@@ -16,6 +16,7 @@ import (
 // Rows of a cluster's partition of cursors, and of the dirty partition.
 const (
 	cursorsGroup = "cursors"
+	metricsGroup = "metrics"
 	cursorClass  = "c-"
 	dueClass     = "d-"
 	dirtyClass   = "d-"
@@ -52,6 +53,16 @@ func (a *Audit) letters(ctx context.Context, info cluster.Info) error {
 	return a.rows(ctx, partition, func(row table.Row) {
 		if err := deadletter.CheckRow(row); err != nil {
 			a.find(partition, row.Key, Letters, "%v", err)
+		}
+	})
+}
+
+// metrics checks the samples of a cluster, and what its autoscalers remember.
+func (a *Audit) metrics(ctx context.Context, info cluster.Info) error {
+	partition := kubestorage.Partition(info.Partition(), metricsGroup)
+	return a.rows(ctx, partition, func(row table.Row) {
+		if err := a.MetricsRow(row); err != nil {
+			a.find(partition, row.Key, Metrics, "%v", err)
 		}
 	})
 }

@@ -168,6 +168,7 @@ func policy() []newborn {
 	}
 	var out []newborn
 	roles := append(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()...)
+	roles = append(roles, metricsReader())
 	for i := range roles {
 		aggregate(&roles[i], roles)
 		out = append(out, newborn{resource("clusterroles"), &roles[i]})
@@ -191,6 +192,20 @@ func policy() []newborn {
 		}
 	}
 	return out
+}
+
+// metricsReader is the role by which whoever may view pods may see what they use: the metrics server brings it
+// (manifests/base/rbac.yaml of sigs.k8s.io/metrics-server).
+func metricsReader() rbacv1.ClusterRole {
+	return rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "system:aggregated-metrics-reader", Labels: map[string]string{
+			"k8s-app": "metrics-server",
+			"rbac.authorization.k8s.io/aggregate-to-admin": "true",
+			"rbac.authorization.k8s.io/aggregate-to-edit":  "true",
+			"rbac.authorization.k8s.io/aggregate-to-view":  "true",
+		}},
+		Rules: []rbacv1.PolicyRule{{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{"metrics.k8s.io"}, Resources: []string{"pods", "nodes"}}},
+	}
 }
 
 // aggregate fills the rules of a role that is made of others, as the controller

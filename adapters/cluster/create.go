@@ -192,7 +192,7 @@ func (m Maker) emptyAll(ctx context.Context, partition string) error {
 }
 
 // EventGroups are the partitions of a cluster that are not logs of objects.
-var EventGroups = []string{"cursors", deadletter.Group}
+var EventGroups = []string{"cursors", "metrics", deadletter.Group}
 
 // empty removes all rows of a partition.
 func (m Maker) empty(ctx context.Context, partition string) error {

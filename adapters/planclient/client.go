@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -217,6 +218,17 @@ func (c *Client) write(ctx context.Context, w *plan.Write) (runtime.Object, erro
 	return req.Do(ctx).Get()
 }
 
+// Scale returns the scale of an object. It fails as the API does.
+func (c *Client) Scale(ctx context.Context, of plan.Ref) (*autoscalingv1.Scale, error) {
+	rc, err := c.client(of.Resource.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	scale := &autoscalingv1.Scale{}
+	req := rc.Get().NamespaceIfScoped(of.Namespace, of.Namespace != "").Resource(of.Resource.Resource).Name(of.Name).SubResource(plan.Scale)
+	return scale, req.Do(ctx).Into(scale)
+}
+
 // ignoreGone takes the absence of what was to be deleted for success.
 func ignoreGone(err error) error {
 	if apierrors.IsNotFound(err) {
@@ -230,7 +242,11 @@ func request(rc *rest.RESTClient, w *plan.Write) (*rest.Request, error) {
 	case plan.Create:
 		return rc.Post().Body(w.Object), nil
 	case plan.Update:
-		return rc.Put().Body(w.Object), nil
+		req := rc.Put().Body(w.Object)
+		if w.Subresource != "" {
+			req = req.SubResource(w.Subresource)
+		}
+		return req, nil
 	case plan.UpdateStatus:
 		return rc.Put().SubResource("status").Body(w.Object), nil
 	case plan.Finalize:

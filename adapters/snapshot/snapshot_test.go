@@ -147,7 +147,7 @@ func objects(t testing.TB, s *tablelog.State) map[string]string {
 func sound(t testing.TB, store table.Store) {
 	t.Helper()
 	fine := func(table.Row) error { return nil }
-	a := audit.Audit{Store: store, DueRow: fine, DirtyRow: fine, DirtyPartition: "_dirty"}
+	a := audit.Audit{Store: store, DueRow: fine, DirtyRow: fine, MetricsRow: fine, DirtyPartition: "_dirty"}
 	if report, err := a.Run(t.Context()); err != nil || len(report.Findings) > 0 {
 		t.Fatalf("audit: %v %v", report.Findings, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -221,8 +222,13 @@ func TestAScaleIsWrittenOnTheVersionDecidedOn(t *testing.T) {
 		t.Fatalf("%d writes, want the scale's and the status's", len(d.Plan.Writes))
 	}
 	scale, status := d.Plan.Writes[0], d.Plan.Writes[1]
-	if want := `{"metadata":{"resourceVersion":"7"},"spec":{"replicas":4}}`; scale.Subresource != "scale" || string(scale.PatchBody) != want {
-		t.Errorf("%s %s %s, want %s", scale.Verb, scale.Subresource, scale.PatchBody, want)
+	if scale.Verb != plan.Update || scale.Subresource != plan.Scale {
+		t.Errorf("%s %s, want an update of the scale", scale.Verb, scale.Subresource)
+	}
+	if diff := cmp.Diff(&autoscalingv1.Scale{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", ResourceVersion: "7"}, Spec: autoscalingv1.ScaleSpec{Replicas: 4},
+	}, scale.Object); diff != "" {
+		t.Errorf("the scale (-want +got):\n%s", diff)
 	}
 	got := status.Object.(*autoscalingv2.HorizontalPodAutoscaler).Status
 	got.Conditions = nil

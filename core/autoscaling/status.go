@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -26,9 +26,11 @@ func (d *decision) rescale(desired int32) {
 	}
 	success := d.about(corev1.EventTypeNormal, "SuccessfulRescale", fmt.Sprintf("New size: %d; reason: %s", desired, d.reason))
 	d.plan.Writes = append(d.plan.Writes, plan.Write{
-		Verb: plan.Patch, Resource: d.in.Scale.Resource, Namespace: d.in.Autoscaler.Namespace, Name: d.in.target(), Subresource: "scale",
-		PatchType:       types.MergePatchType,
-		PatchBody:       fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d}}`, d.in.Scale.ResourceVersion, desired),
+		Verb: plan.Update, Resource: d.in.Scale.Resource, Namespace: d.in.Autoscaler.Namespace, Name: d.in.target(), Subresource: plan.Scale,
+		Object: &autoscalingv1.Scale{
+			ObjectMeta: metav1.ObjectMeta{Namespace: d.in.Autoscaler.Namespace, Name: d.in.target(), ResourceVersion: d.in.Scale.ResourceVersion},
+			Spec:       autoscalingv1.ScaleSpec{Replicas: desired},
+		},
 		ResourceVersion: d.in.Scale.ResourceVersion, Reason: d.reason, OnSuccess: &success,
 	})
 }

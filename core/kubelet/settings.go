@@ -23,6 +23,10 @@ const (
 	ExitCode = "zeroplane.dev/exit-code"
 	// StopSeconds is how long the containers of a deleted pod take to exit; 0 if unset.
 	StopSeconds = "zeroplane.dev/stop-seconds"
+	// CPUUsage is how many cores a running pod uses, such as "250m"; none if unset.
+	CPUUsage = "zeroplane.dev/cpu-usage"
+	// MemoryUsage is how many bytes of memory a running pod uses, such as "64Mi"; none if unset.
+	MemoryUsage = "zeroplane.dev/memory-usage"
 )
 
 // IsSimulated reports whether the node is one that no kubelet runs.

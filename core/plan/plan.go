@@ -25,7 +25,7 @@ type Verb string
 const (
 	// Create posts Object. The server makes the name when Object has only a generateName.
 	Create Verb = "create"
-	// Update puts Object, whose resourceVersion is the version decided on.
+	// Update puts Object, whose resourceVersion is the version decided on (to Subresource, if one is named).
 	Update Verb = "update"
 	// UpdateStatus puts Object to the status subresource.
 	UpdateStatus Verb = "updateStatus"
@@ -42,13 +42,16 @@ const (
 	Finalize Verb = "finalize"
 )
 
+// Scale is the subresource by which an object is asked for replicas.
+const Scale = "scale"
+
 // Write is one request that the plan asks for.
 type Write struct {
 	Verb     Verb
 	Resource schema.GroupVersionResource
 	// Namespace and Name of the target. For Create, Name may be empty (generateName).
 	Namespace, Name string
-	// Subresource that Patch goes to, empty for the object itself.
+	// Subresource that Update and Patch go to, empty for the object itself.
 	Subresource string
 	// Object is the whole object for Create, Update, UpdateStatus and Finalize. It is owned by the
 	// plan: a decision copies what it changes and never alters its snapshot.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+
 	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
@@ -52,6 +54,11 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 		}
 	}
 	return planclient.Outcome{}, fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
+}
+
+// Scale asks the API for the scale of an object, as the component's user. It fails as the API does.
+func (b *Batch) Scale(ctx context.Context, who string, of plan.Ref) (*autoscalingv1.Scale, error) {
+	return b.client(who).Scale(ctx, of)
 }
 
 // Refused takes a write that the API refused for a failure, for functions to which a refusal means

@@ -16,6 +16,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/events"
 )
 
@@ -159,6 +160,21 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 			}
 		}
 	}
+}
+
+// Ask puts something off for a function from outside of its batches, durably, and rings it for what is due by now.
+// The caller has marked the cluster dirty.
+func (c *Cluster) Ask(ctx context.Context, function string, later ...plan.Later) error {
+	if err := c.ledger.ask(ctx, function, later); err != nil {
+		return err
+	}
+	for _, r := range c.runners {
+		if r.fn.Name == function {
+			r.ring()
+		}
+	}
+	c.arm()
+	return nil
 }
 
 // Wake rings for whatever was left behind: cursors that are not at the head of their logs, and what

@@ -368,3 +368,32 @@ func TestHeldFunctionsThatDoNotSettleInTimeSaySo(t *testing.T) {
 		t.Error("something is under way")
 	}
 }
+
+func TestWhatIsAskedForFromOutsideIsDurableAndRings(t *testing.T) {
+	store := newFlaky()
+	f := newFixture(t, store, nothing)
+	f.write(t, kubestorage.PodsGroup, "a")
+	f.settle(t)
+	ask := plan.Later{At: time.Now(), Kind: "asked", Subject: plan.Ref{Name: "b"}}
+	if err := f.Ask(t.Context(), "jobs", ask); err != nil {
+		t.Fatal(err)
+	}
+	if next := f.settle(t); !next.IsZero() {
+		t.Errorf("something is due at %v still", next)
+	}
+	if b := f.seen(); len(b) != 2 || len(b[1].Due) != 1 || b[1].Due[0].Subject.Name != "b" {
+		t.Fatalf("%d batches", len(b))
+	}
+	f.Stop()
+	if err := f.Ask(t.Context(), "jobs", ask); err != nil {
+		t.Fatal(err)
+	}
+	again := newFixture(t, store, nothing)
+	if err := again.Wake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again.settle(t)
+	if b := again.seen(); len(b) != 1 || len(b[0].Due) != 1 {
+		t.Errorf("another instance has %d batches", len(b))
+	}
+}

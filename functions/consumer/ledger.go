@@ -36,6 +36,8 @@ type ledger struct {
 	due    map[string]*dueRow
 	// paused are the functions that failed, and when they are called again.
 	paused map[string]time.Time
+	// taken are, by subject, the times of what batches have been given and not settled yet.
+	taken map[string]time.Time
 }
 
 // dueRow is something put off.
@@ -50,7 +52,7 @@ type dueRow struct {
 func newLedger(store table.Store, cluster string, functions []Function) *ledger {
 	l := &ledger{
 		store: store, partition: kubestorage.Partition(cluster, "cursors"), functions: map[string]bool{},
-		due: map[string]*dueRow{}, paused: map[string]time.Time{},
+		due: map[string]*dueRow{}, paused: map[string]time.Time{}, taken: map[string]time.Time{},
 	}
 	for _, f := range functions {
 		l.functions[f.Name] = true
@@ -174,9 +176,10 @@ func (l *ledger) dueFor(ctx context.Context, function string, now time.Time) ([]
 		return nil, err
 	}
 	var out []plan.Later
-	for _, d := range l.due {
+	for id, d := range l.due {
 		if d.Function == function && !d.Later.At.After(now) {
 			out = append(out, d.Later)
+			l.taken[id] = d.Later.At
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].At.Before(out[j].At) })
@@ -213,6 +216,36 @@ func (l *ledger) settle(ctx context.Context, function string, cursor map[string]
 	if err := l.load(ctx); err != nil {
 		return err
 	}
+	if err := l.commit(ctx, function, cursor, handled, later); err != nil {
+		return err
+	}
+	for _, h := range handled {
+		delete(l.taken, subject(function, h))
+	}
+	return nil
+}
+
+// ask stores what is put off from outside of a function's batches. What is due already, and no batch has been given
+// yet, is not put off again.
+func (l *ledger) ask(ctx context.Context, function string, later []plan.Later) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return err
+	}
+	var wanted []plan.Later
+	for _, p := range later {
+		id := subject(function, p)
+		waiting := l.due[id]
+		if waiting == nil || waiting.Later.At.After(p.At) || waiting.Later.At.Equal(l.taken[id]) {
+			wanted = append(wanted, p)
+		}
+	}
+	return l.commit(ctx, function, nil, nil, wanted)
+}
+
+// commit does what settle says. The caller holds mu.
+func (l *ledger) commit(ctx context.Context, function string, cursor map[string]uint64, handled, later []plan.Later) error {
 	ops, after, err := l.dueOps(function, handled, later)
 	if err != nil {
 		return err
@@ -281,7 +314,11 @@ func (l *ledger) wanted(function string, handled, later []plan.Later) (want map[
 		want[id] = d
 	}
 	for _, h := range handled {
-		set(subject(function, h), nil)
+		id := subject(function, h)
+		if current := l.due[id]; current != nil && !current.Later.At.Equal(h.At) {
+			continue // it was asked for again meanwhile
+		}
+		set(id, nil)
 	}
 	for _, p := range later {
 		id := subject(function, p)
@@ -306,7 +343,7 @@ func (d *dueRow) same(current *dueRow) bool {
 	if d == nil || current == nil {
 		return d == nil && current == nil
 	}
-	return d.key == current.key && len(current.former) == 0
+	return d.key == current.key && d.Later.At.Equal(current.Later.At) && len(current.former) == 0
 }
 
 // keys are those under which a row is stored, none for nil.

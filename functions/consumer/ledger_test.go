@@ -320,3 +320,43 @@ func TestCursorsOfUnknownOutcomeAreStoredAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsAskedForWhileABatchIsHandledIsDueAfterIt(t *testing.T) {
+	store := newFlaky()
+	l := open(store)
+	ask := func(at time.Time) {
+		t.Helper()
+		p := later("samples", "a", 0)
+		p.At = at
+		if err := l.ask(t.Context(), "jobs", []plan.Later{p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func() []plan.Later {
+		t.Helper()
+		due, err := l.dueFor(t.Context(), "jobs", start.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return due
+	}
+	ask(start)
+	ask(start.Add(time.Second)) // the first waits still, and stands for it
+	batch := take()
+	if len(batch) != 1 || !batch[0].At.Equal(start) {
+		t.Fatalf("the batch has %v", batch)
+	}
+	ask(start.Add(time.Microsecond)) // of the same millisecond, which is what keys have
+	settle(t, l, batch, nil)
+	again := take()
+	if len(again) != 1 || !again[0].At.Equal(start.Add(time.Microsecond)) {
+		t.Fatalf("what was asked for meanwhile: %v", again)
+	}
+	settle(t, l, again, nil)
+	if rest := take(); len(rest) > 0 {
+		t.Errorf("then there is %v", rest)
+	}
+	if due, err := open(store).dueFor(t.Context(), "jobs", start.Add(time.Hour)); err != nil || len(due) > 0 {
+		t.Errorf("in the store there is %v, %v", due, err)
+	}
+}

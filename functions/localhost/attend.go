@@ -3,7 +3,6 @@ package localhost
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/events"
+	"github.com/zeroplane/zeroplane/functions/metrics"
 )
 
 // A process that others start for an event, and may end after it, does what the event is about before it answers.
@@ -126,9 +126,6 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 		return err
 	}
 	name := events.ClusterOf(m)
-	if err := heard(m); err != nil {
-		return err
-	}
 	a, err := h.clusters.get(ctx, name)
 	if errors.Is(err, cluster.ErrNotFound) {
 		slog.Info("an event of a cluster that does not exist", "cluster", name, "type", e.Type())
@@ -137,33 +134,56 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
+	if s, ok := m.(events.Samples); ok {
+		if err := a.measure(ctx, s); err != nil {
+			a.leave()
+			return err
+		}
+	}
 	return h.work(ctx, a)
 }
 
-// heard fails with events.ErrUnknownType for a message that nothing here acts on.
-func heard(m events.Message) error {
-	if _, samples := m.(events.Samples); samples {
-		return fmt.Errorf("%w: nothing hears %q yet", events.ErrUnknownType, events.SamplesType)
+// measure stores samples and has the autoscalers that they concern looked at. Both are durable when it returns.
+func (a *awake) measure(ctx context.Context, s events.Samples) error {
+	taken, err := a.samples.Take(ctx, s)
+	if err != nil {
+		return err
 	}
-	return nil
+	asks, err := metrics.Asks(ctx, a.logs, a.server.Decoder(), taken, time.Now())
+	if err != nil || len(asks) == 0 {
+		return err
+	}
+	// Whoever goes on after a crash looks at clusters that are marked.
+	ended, err := a.dirty.beforeWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer ended()
+	return a.functions.Ask(ctx, metrics.Name, asks...)
 }
 
 // hear takes an event that came to the cluster's webhook. A bell does not wait: it only says that there may be something
-// to do, and of many that come at once, one is enough. What somebody else's event asks for is done when it returns.
+// to do, and of many that come at once, one is enough. Samples are stored, and what somebody else's event asks for is
+// done, when it returns.
 func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 	m, err := events.Parse(e)
 	if errors.Is(err, events.ErrUnknownType) {
 		return a.signal(ctx, e)
 	}
-	if err == nil {
-		err = heard(m)
+	if err != nil {
+		return err
 	}
-	if err == nil && a.held {
+	if s, ok := m.(events.Samples); ok {
+		if err := a.measure(ctx, s); err != nil || !a.held {
+			return err
+		}
+	}
+	if a.held {
 		a.owed.Store(true)
 		return nil
 	}
-	if err != nil || a.looking.Swap(true) {
-		return err
+	if a.looking.Swap(true) {
+		return nil
 	}
 	a.enter()
 	go func() {

@@ -17,6 +17,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/doorbell"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/samples"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
 	"github.com/zeroplane/zeroplane/events"
@@ -24,6 +25,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/disruption"
 	"github.com/zeroplane/zeroplane/functions/kubelets"
 	"github.com/zeroplane/zeroplane/functions/lifecycle"
+	"github.com/zeroplane/zeroplane/functions/metrics"
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
 	"github.com/zeroplane/zeroplane/functions/quota"
@@ -37,6 +39,7 @@ type awake struct {
 	info      cluster.Info
 	server    *apiserver.Server
 	functions *consumer.Cluster
+	samples   *samples.Keeper
 	dirty     *dirty
 	unhear    func()
 
@@ -96,9 +99,13 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if _, err := logs[kubestorage.ConfigGroup].Current(context.Background()); err != nil {
 		return nil, err
 	}
+	a.samples = samples.New(samples.Options{
+		Store: h.store, Partition: info.Partition(), Logs: logs, Decoder: apiserver.NewDecoder(h.encryption), Now: time.Now,
+	})
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
 		Encryption: h.encryption, Senders: &webhook.Signatures{Path: eventsPath, Secrets: a.senderSecrets, Now: time.Now}, OwnTime: eventsPath,
+		Metrics: a.samples,
 	})
 	if err != nil {
 		return nil, err
@@ -109,6 +116,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
 			signals.DrainFunction(),
+			metrics.Function(metrics.Options{Store: h.store, Partition: info.Partition(), Samples: a.samples}),
 		},
 		Identity: identity, Held: h.opts.Front.Freezes, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/audit"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 	"github.com/zeroplane/zeroplane/functions/localhost"
+	"github.com/zeroplane/zeroplane/functions/metrics"
 )
 
 func (t *storeTool) checkCommand() *cobra.Command {
@@ -31,7 +32,7 @@ func (t *storeTool) check(cmd *cobra.Command, store localhost.Store) error {
 	p := startProgress(cmd, "rows read")
 	a := audit.Audit{
 		Store: store.Store, DueRow: consumer.CheckDueRow, DirtyRow: localhost.CheckDirtyRow, DirtyPartition: localhost.DirtyPartition,
-		HostRow: localhost.CheckHostRow, HostPartition: localhost.HostPartition,
+		HostRow: localhost.CheckHostRow, HostPartition: localhost.HostPartition, MetricsRow: metrics.CheckRow,
 		Progress: p.add,
 	}
 	report, err := a.Run(cmd.Context())

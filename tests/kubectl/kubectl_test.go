@@ -112,9 +112,14 @@ func installKubectl(ctx context.Context, path string) error {
 	return os.WriteFile(path, []byte(script), 0o700) // #nosec G306 -- it must be executable
 }
 
-// TestKubectl runs the scenarios of testdata/alone one by one, then those of testdata/together side by side.
+// TestKubectl runs the scenarios of testdata/alone one by one, then those of testdata/together side by side, then those of
+// testdata/ours, which are of what upstream leaves to others.
 func TestKubectl(t *testing.T) {
-	for _, folder := range []string{"alone", "together"} {
+	folders := []string{"alone", "together", "ours"}
+	if shared.cluster.Name == target.Upstream {
+		folders = folders[:2]
+	}
+	for _, folder := range folders {
 		paths, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
 		if err != nil {
 			t.Fatal(err)

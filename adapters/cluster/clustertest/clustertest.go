@@ -8,6 +8,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/samples"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -47,5 +48,9 @@ func (c *Cluster) Logs(o tablelog.Options) kubestorage.Logs {
 
 // Server assembles the cluster's API over logs of it. The caller must close it.
 func (c *Cluster) Server(logs kubestorage.Logs) (*apiserver.Server, error) {
-	return apiserver.New(apiserver.Options{Logs: logs, Keys: c.keys, Address: "127.0.0.1:6443", ServiceRange: cluster.ServiceRange})
+	return apiserver.New(apiserver.Options{
+		Logs: logs, Keys: c.keys, Address: "127.0.0.1:6443", ServiceRange: cluster.ServiceRange, Metrics: samples.New(samples.Options{
+			Store: c.Store, Partition: c.Info.Partition(), Logs: logs, Decoder: apiserver.NewDecoder(nil), Now: time.Now,
+		}),
+	})
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
@@ -142,7 +143,7 @@ func (w *world) apply(s seen) {
 // decide asks the core, and again if the world refuses what it wants to write.
 func decide(in autoscaling.Input, refused error) (seen, autoscaling.Decision) {
 	decision := autoscaling.Decide(in)
-	if refused != nil && slices.ContainsFunc(decision.Plan.Writes, func(w plan.Write) bool { return w.Verb == plan.Patch }) {
+	if refused != nil && slices.ContainsFunc(decision.Plan.Writes, func(w plan.Write) bool { return w.Subresource == plan.Scale }) {
 		in.Refused = refused
 		decision = autoscaling.Decide(in)
 	}
@@ -152,12 +153,8 @@ func decide(in autoscaling.Input, refused error) (seen, autoscaling.Decision) {
 	}
 	for _, write := range decision.Plan.Writes {
 		switch write.Verb {
-		case plan.Patch:
-			var scale struct{ Spec struct{ Replicas *int32 } }
-			if err := json.Unmarshal(write.PatchBody, &scale); err != nil {
-				panic(err)
-			}
-			out.Replicas = scale.Spec.Replicas
+		case plan.Update:
+			out.Replicas = &write.Object.(*autoscalingv1.Scale).Spec.Replicas
 		case plan.UpdateStatus:
 			out.Status = &write.Object.(*autoscalingv2.HorizontalPodAutoscaler).Status
 		}
