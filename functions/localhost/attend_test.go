@@ -27,12 +27,14 @@ func behind(t *testing.T, store table.Store, longest time.Duration) *Host {
 		Store: Store{Store: store, Close: func() error { return nil }, Shared: true},
 		Front: Front{Address: "app.example.com", LongestAnswer: longest}, MaxAwake: 2,
 	})
-	if err == nil {
-		_, err = h.Kubeconfig(t.Context()) // the default cluster is there
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	a, err := h.clusters.get(t.Context(), cluster.Default) // it is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.leave()
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)

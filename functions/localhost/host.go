@@ -280,9 +280,12 @@ func (h *Host) loadPKI(ctx context.Context, seal cluster.Seal, host string) (*pk
 
 // ensureDefault makes the default cluster if there is none, and returns its kubeconfig.
 func (h *Host) ensureDefault(ctx context.Context) ([]byte, error) {
-	info, err := h.find(ctx, cluster.Default)
+	info, made, err := h.findOrMake(ctx, cluster.Default)
 	if err != nil {
 		return nil, err
+	}
+	if made {
+		h.announce(ctx, cluster.Default)
 	}
 	keys, err := h.unseal(info)
 	if err != nil {
@@ -291,16 +294,25 @@ func (h *Host) ensureDefault(ctx context.Context) ([]byte, error) {
 	return h.kubeconfig(info, keys)
 }
 
-// find returns a cluster from the registry. The default one is made if there is none.
+// find returns a cluster from the registry, for who wakes it. The default one is made if there is none.
 func (h *Host) find(ctx context.Context, name string) (cluster.Info, error) {
-	info, err := h.maker.Registry.Get(ctx, name)
-	if name != cluster.Default || !errors.Is(err, cluster.ErrNotFound) {
-		return info, err
-	}
-	if info, _, err = h.create(ctx, name); errors.Is(err, cluster.ErrExists) { // another instance was first
-		return h.maker.Registry.Get(ctx, name)
+	info, made, err := h.findOrMake(ctx, name)
+	if made && h.opts.Front.Freezes { // what wakes it here does not run its functions
+		h.announce(ctx, name)
 	}
 	return info, err
+}
+
+func (h *Host) findOrMake(ctx context.Context, name string) (info cluster.Info, made bool, err error) {
+	info, err = h.maker.Registry.Get(ctx, name)
+	if name != cluster.Default || !errors.Is(err, cluster.ErrNotFound) {
+		return info, false, err
+	}
+	if info, _, err = h.create(ctx, name); errors.Is(err, cluster.ErrExists) { // another instance was first
+		info, err = h.maker.Registry.Get(ctx, name)
+		return info, false, err
+	}
+	return info, err == nil, err
 }
 
 // unseal returns a cluster's keys.

@@ -118,10 +118,12 @@ func (h *Host) createCluster(req *http.Request) (any, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the request must be like {\"name\": \"NAME\"}: %v", err))
 	}
 	// What was begun is not left half done when the client goes.
-	info, keys, err := h.create(context.WithoutCancel(req.Context()), in.Name)
+	ctx := context.WithoutCancel(req.Context())
+	info, keys, err := h.create(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
+	h.announce(ctx, in.Name)
 	return h.withKubeconfig(info, keys)
 }
 

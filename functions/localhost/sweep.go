@@ -29,9 +29,6 @@ func (h *Host) create(ctx context.Context, name string) (cluster.Info, cluster.K
 	if err == nil || errors.Is(err, cluster.ErrName) || errors.Is(err, cluster.ErrExists) {
 		done()
 	}
-	if err == nil {
-		h.announce(ctx, name)
-	}
 	return info, keys, err
 }
 
