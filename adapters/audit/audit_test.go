@@ -179,6 +179,15 @@ func TestTheAuditFindsEachDamageAndNothingElse(t *testing.T) {
 		"a dirty row of no cluster": {
 			func(p planting) { put(p, "_dirty", "d-gone", "{}") }, []string{"_dirty d-gone dirty (note)"},
 		},
+		"a row of a new cluster": {
+			func(p planting) { put(p, "_dirty", "d-born.born", `{}`) }, nil,
+		},
+		"a row that says when to look for what was left of clusters": {
+			func(p planting) { put(p, "_dirty", "s-0123456789abcdef", `{}`) }, nil,
+		},
+		"such a row that cannot be decoded": {
+			func(p planting) { put(p, "_dirty", "s-0123456789abcdef", "{") }, []string{"_dirty s-0123456789abcdef dirty"},
+		},
 		"a stranger among the dirty rows": {
 			func(p planting) { put(p, "_dirty", "q", "{}") }, []string{"_dirty q dirty"},
 		},

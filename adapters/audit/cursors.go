@@ -84,8 +84,12 @@ func (a *Audit) compareCursors(info cluster.Info, cursors map[string]map[string]
 	}
 }
 
-// instanceID is what tells the rows of instances on one table apart.
-var instanceID = regexp.MustCompile(`^[0-9a-f]{1,8}$`)
+var (
+	// instanceID is what tells the rows of instances on one table apart; a new cluster has one of nobody's.
+	instanceID = regexp.MustCompile(`^([0-9a-f]{1,8}|born)$`)
+	// sweepKey is of the rows that say when to look for what was left of clusters.
+	sweepKey = regexp.MustCompile(`^s-[0-9a-f]{16}$`)
+)
 
 // host checks what instances on one table share.
 func (a *Audit) host(ctx context.Context) error {
@@ -101,6 +105,12 @@ func (a *Audit) dirty(ctx context.Context) error {
 	type mark struct{ name, key string }
 	var dirty []mark
 	err := a.rows(ctx, a.DirtyPartition, func(row table.Row) {
+		if sweepKey.MatchString(row.Key) {
+			if err := a.DirtyRow(row); err != nil {
+				a.find(a.DirtyPartition, row.Key, Dirty, "%v", err)
+			}
+			return
+		}
 		name, ok := strings.CutPrefix(row.Key, dirtyClass)
 		name, instance, shared := strings.Cut(name, ".")
 		if !ok || shared && !instanceID.MatchString(instance) || cluster.ValidateName(name) != nil {

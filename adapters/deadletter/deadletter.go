@@ -119,8 +119,7 @@ func (b Box) Keep(ctx context.Context, l Letter, c Content, now time.Time) (Lett
 			return l, err
 		}
 		err = table.Repeat(ctx, b.store, b.partition, ops)
-		var conflict *table.ConflictError
-		if !errors.As(err, &conflict) {
+		if _, conflict := errors.AsType[*table.ConflictError](err); !conflict {
 			return l, wrap("keeping a dead letter", err)
 		}
 	}

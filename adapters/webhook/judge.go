@@ -26,11 +26,11 @@ func (h *Handler) judge(ctx context.Context, it *item) error {
 		}
 	}
 	if it.err != nil {
-		return nil
+		return nil //nolint:nilerr // the item is what is wrong
 	}
 	if err := it.event.Validate(); err != nil {
 		it.err = &events.FieldError{Field: "event", Reason: "is no CloudEvent: " + err.Error()}
-		return nil
+		return nil //nolint:nilerr // the item is what is wrong
 	}
 	m, err := events.Parse(it.event)
 	if errors.Is(err, events.ErrUnknownType) {
@@ -38,10 +38,10 @@ func (h *Handler) judge(ctx context.Context, it *item) error {
 	}
 	switch {
 	case errors.Is(err, events.ErrUnknownType):
-		return nil
+		return nil //nolint:nilerr // whoever may send it is told that it came
 	case err != nil:
 		it.err = err
-		return nil
+		return nil //nolint:nilerr // the item is what is wrong
 	case m == nil:
 		return nil
 	}

@@ -71,8 +71,7 @@ func (h *Handler) keep(ctx context.Context, list []item) string {
 // letterOf adds to a letter why it is one.
 func letterOf(err error, l deadletter.Letter) deadletter.Letter {
 	l.Reason = err.Error()
-	var field *events.FieldError
-	if errors.As(err, &field) {
+	if field, ok := errors.AsType[*events.FieldError](err); ok {
 		l.Field, l.Reason = field.Field, field.Reason
 	}
 	return l

@@ -176,7 +176,7 @@ func foreignItems(c deadletter.Content) ([]item, error) {
 	case errors.Is(err, events.ErrUnknownType):
 		return nil, unsupported(c.Header["Content-Type"])
 	case err != nil:
-		return []item{{err: err, content: c}}, nil
+		return []item{{err: err, content: c}}, nil //nolint:nilerr // the item is what is wrong
 	}
 	list := make([]item, 0, len(read))
 	for i, e := range read {
@@ -196,8 +196,7 @@ func structuredContent(e cloudevents.Event) deadletter.Content {
 
 // notEvent says why something is no CloudEvent.
 func notEvent(err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return &events.FieldError{Field: "body", Reason: fmt.Sprintf("is not JSON: %v at byte %d", syntax, syntax.Offset)}
 	}
 	return &events.FieldError{Field: "body", Reason: "is no CloudEvent: " + err.Error()}

@@ -23,7 +23,7 @@ import (
 )
 
 // SecretType is the type of the Secrets, in kube-system, with which senders sign.
-const SecretType corev1.SecretType = "zeroplane.dev/webhook-secret"
+const SecretType corev1.SecretType = "zeroplane.dev/webhook-secret" //nolint:gosec // a type, no secret
 
 // Keys of such a Secret's data.
 const (
@@ -83,7 +83,7 @@ func ReadSecret(s *corev1.Secret) (Secret, error) {
 		return out, fmt.Errorf("%s: %.40q is neither standard nor github", schemeKey, scheme)
 	}
 	if out.User == "" || strings.HasPrefix(out.User, "system:") {
-		return out, fmt.Errorf("%s: %.80q cannot be who a sender is: it must not be empty or begin with system:", userKey, out.User)
+		return out, fmt.Errorf("%s: %.80q cannot be who a sender is: it must not be empty or begin with \"system:\"", userKey, out.User)
 	}
 	if text, ok := bytes.CutPrefix(out.Key, []byte("whsec_")); ok && !out.GitHub {
 		key, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))

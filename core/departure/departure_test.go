@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -120,19 +119,19 @@ func TestOfSeveralAnnouncementsTheEarliestDeadlineCounts(t *testing.T) {
 func TestPodsLeaveAsBudgetsAllowUntilTheMachineGoes(t *testing.T) {
 	node := after(newNode(), Announce(newNode(), notice("e1", 5, 10*time.Minute), now))
 	pod := func(name string, alter func(*corev1.Pod)) *corev1.Pod {
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: "u"}, Spec: corev1.PodSpec{NodeName: "n", TerminationGracePeriodSeconds: ptr.To(int64(60))}}
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: "u"}, Spec: corev1.PodSpec{NodeName: "n", TerminationGracePeriodSeconds: new(int64(60))}}
 		alter(p)
 		return p
 	}
 	pods := []*corev1.Pod{
 		pod("web", func(*corev1.Pod) {}),
-		pod("quick", func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr.To(int64(5)) }),
+		pod("quick", func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(5)) }),
 		pod("elsewhere", func(p *corev1.Pod) { p.Spec.NodeName = "m" }),
 		pod("ended", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
 		pod("going", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }),
 		pod("static", func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }),
 		pod("daemon", func(p *corev1.Pod) {
-			p.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Controller: ptr.To(true)}}
+			p.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Controller: new(true)}}
 		}),
 	}
 	for name, tt := range map[string]struct {

@@ -315,7 +315,7 @@ func TestOneSubjectThatFailsDoesNotKeepOthersFromBeingDecided(t *testing.T) {
 func held(t *testing.T, handle func(context.Context, *Batch) error) *fixture {
 	t.Helper()
 	f := newFixture(t, memory.New(), handle)
-	f.Cluster.held = true
+	f.held = true
 	return f
 }
 
@@ -326,7 +326,7 @@ func TestHeldFunctionsHaveDoneAllWhenTheyHaveSettled(t *testing.T) {
 		}
 		return nil
 	})
-	f.Cluster.held = false
+	f.held = false
 	f.write(t, kubestorage.PodsGroup, "a")
 	if err := f.Wake(t.Context()); err != nil {
 		t.Fatal(err)

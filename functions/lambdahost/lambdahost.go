@@ -274,12 +274,12 @@ func ReportFailedStart(ctx context.Context, why error) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	url := "http://" + os.Getenv(RuntimeEnv) + "/2018-06-01/runtime/init/error"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body)) //nolint:gosec // where Lambda says
 	if err != nil {
 		return fmt.Errorf("telling Lambda of a failed start: %w", err)
 	}
 	req.Header.Set("Lambda-Runtime-Function-Error-Type", startError)
-	resp, err := (&http.Client{Transport: &http.Transport{}}).Do(req) // no proxy leads to the runtime API
+	resp, err := (&http.Client{Transport: &http.Transport{}}).Do(req) //nolint:gosec // where Lambda says; no proxy leads there
 	if err != nil {
 		return fmt.Errorf("telling Lambda of a failed start: %w", err)
 	}

@@ -118,9 +118,9 @@ func batch(t *testing.T, bodies ...string) json.RawMessage {
 	return json.RawMessage(encode(t, in))
 }
 
-func bell(t *testing.T, name string, at time.Time) string {
+func bell(t *testing.T, at time.Time) string {
 	t.Helper()
-	return encode(t, own.Timer{Cluster: name, Time: at}.Event())
+	return encode(t, own.Timer{Cluster: cluster.Default, Time: at}.Event())
 }
 
 // bridged is a payload of EventBridge.
@@ -138,7 +138,7 @@ func TestPayloadsAreToldApart(t *testing.T) {
 		answer  string
 		err     error
 	}{
-		"a bell":                      {string(batch(t, bell(t, cluster.Default, time.Now()))), none, nil},
+		"a bell":                      {string(batch(t, bell(t, time.Now()))), none, nil},
 		"the schedule":                {bridged("aws.events", "Scheduled Event", "{}"), "null", nil},
 		"an event of EC2":             {bridged("aws.ec2", spot, `{"instance-id":"i-0123456789abcdef0","instance-action":"stop"}`), "null", nil},
 		"a malformed event of EC2":    {bridged("aws.ec2", spot, `{"instance-id":7}`), "null", nil},
@@ -162,9 +162,9 @@ func TestOnlyMessagesThatMaySucceedLaterComeAgain(t *testing.T) {
 	h, store, bells := open(t, Options{})
 	now := time.Now()
 	payload := batch(t,
-		bell(t, cluster.Default, now), "hello", bell(t, cluster.Default, now.Add(-time.Minute)),
-		`{"specversion":"1.0","type":"com.example.strange","source":"/s","id":"1"}`, bell(t, cluster.Default, now.Add(time.Hour)),
-		strings.Replace(bell(t, cluster.Default, now), `"source":"`, `"source":"/nowhere`, 1),
+		bell(t, now), "hello", bell(t, now.Add(-time.Minute)),
+		`{"specversion":"1.0","type":"com.example.strange","source":"/s","id":"1"}`, bell(t, now.Add(time.Hour)),
+		strings.Replace(bell(t, now), `"source":"`, `"source":"/nowhere`, 1),
 	)
 	failed := func() string {
 		t.Helper()
@@ -188,7 +188,7 @@ func TestABellThatIsHeardTooEarlyIsSentOnAndNothingElseIsDone(t *testing.T) {
 	h, store, bells := open(t, Options{})
 	store.broken.Store(true)
 	at := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-	if answer, err := h.Invoke(t.Context(), batch(t, bell(t, cluster.Default, at))); err != nil || encode(t, answer) != `{"batchItemFailures":[]}` {
+	if answer, err := h.Invoke(t.Context(), batch(t, bell(t, at))); err != nil || encode(t, answer) != `{"batchItemFailures":[]}` {
 		t.Errorf("%v, %v", answer, err)
 	}
 	if len(bells.sent) != 1 || !strings.HasSuffix(bells.sent[0], " at "+at.Format(time.RFC3339)) {

@@ -74,7 +74,7 @@ func request(ctx context.Context, in *events.LambdaFunctionURLRequest) (*http.Re
 	for name, value := range in.Headers {
 		name = http.CanonicalHeaderKey(name)
 		if severable(name) {
-			for _, one := range strings.Split(value, ",") {
+			for one := range strings.SplitSeq(value, ",") {
 				req.Header.Add(name, strings.TrimSpace(one))
 			}
 			continue

@@ -112,8 +112,7 @@ func (h *Host) Bury(ctx context.Context, via string, raw []byte, reason error) e
 		return err
 	}
 	l := deadletter.Letter{Sender: "trigger:" + via, Via: via, Reason: reason.Error(), Type: e.Type(), Source: e.Source(), EventID: e.ID()}
-	var field *events.FieldError
-	if errors.As(reason, &field) {
+	if field, ok := errors.AsType[*events.FieldError](reason); ok {
 		l.Field, l.Reason = field.Field, field.Reason
 	}
 	content := deadletter.Content{Header: map[string]string{"Content-Type": cloudevents.ApplicationCloudEventsJSON}, Body: raw}

@@ -22,7 +22,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/utils/ptr"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/core/kubelet"
@@ -111,7 +110,7 @@ func round(t *testing.T, seed uint64, f faults) (out []string) {
 				return but(apierrors.IsAlreadyExists, err)
 			})
 		}
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // steps, no secrets
+		r := rand.New(rand.NewPCG(seed, 1))
 		for range steps {
 			s := allSteps[r.IntN(len(allSteps))]
 			do := s.prepare(r)
@@ -197,7 +196,7 @@ type step struct {
 
 var allSteps = []step{
 	{"make or scale a deployment", func(r *rand.Rand) func(context.Context, *kubernetes.Clientset) error {
-		name, replicas := deploymentName(r), int32(r.IntN(12)) //nolint:gosec // small
+		name, replicas := deploymentName(r), int32(r.IntN(12))
 		return func(ctx context.Context, c *kubernetes.Clientset) error {
 			d := c.AppsV1().Deployments(namespace)
 			patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
@@ -273,11 +272,11 @@ func deployment(name string, replicas int32) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: ptr.To(replicas), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Replicas: new(replicas), Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					TerminationGracePeriodSeconds: ptr.To[int64](5),
+					TerminationGracePeriodSeconds: new(int64(5)),
 					Containers: []corev1.Container{{Name: "c", Image: "nginx", Resources: corev1.ResourceRequirements{
 						Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")},
 					}}},

@@ -88,7 +88,7 @@ type instance struct {
 func newWorld(t *testing.T, seed uint64, f faults) *world {
 	t.Helper()
 	store := memory.New()
-	w := &world{t: t, store: store, lister: store, faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // faults, no secrets
+	w := &world{t: t, store: store, lister: store, faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))}
 	for i := range w.processes {
 		w.processes[i] = process{taken: make(chan struct{}, 1), alive: w.start(nil)}
 	}
@@ -297,7 +297,7 @@ func (w *world) clientFor(file []byte) *kubernetes.Clientset {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	config.TLSClientConfig.CAData, config.Transport, config.QPS = nil, w, -1
+	config.CAData, config.Transport, config.QPS = nil, w, -1
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		w.t.Fatal(err)

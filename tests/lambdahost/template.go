@@ -122,14 +122,14 @@ func loadStack(root string) (*stack, error) {
 	}
 	g := template.Globals.Function
 	if !strings.HasPrefix(g.Runtime, "provided.") || g.Handler != "bootstrap" {
-		return nil, fmt.Errorf("%s: the functions run %s on %s, want bootstrap on provided.", file, g.Handler, g.Runtime)
+		return nil, fmt.Errorf("%s: the functions run %s on %s, want bootstrap on \"provided.\"", file, g.Handler, g.Runtime)
 	}
 	s := &stack{functions: map[string]*settings{}, bootstrap: filepath.Join(root, "infra", "aws", g.Handler)}
 	for name, r := range template.Resources {
-		switch {
-		case r.Type == "AWS::Serverless::Function":
+		switch r.Type {
+		case "AWS::Serverless::Function":
 			err = s.addFunction(name, r.Properties)
-		case r.Type == "AWS::SQS::Queue":
+		case "AWS::SQS::Queue":
 			err = s.addQueue(r.Properties)
 		}
 		if err != nil {

@@ -33,7 +33,7 @@ func Command(t *testing.T, binary, name string, arguments ...string) *exec.Cmd {
 	if name == "" {
 		name = "none"
 	}
-	cmd := exec.CommandContext(t.Context(), binary, arguments...)
+	cmd := exec.CommandContext(t.Context(), binary, arguments...) //nolint:gosec // what Build made
 	cmd.Env = append(os.Environ(), Env+"="+name, "TMPDIR="+t.TempDir())
 	return cmd
 }
@@ -63,7 +63,7 @@ func Build(t *testing.T, pkg string, list []Mutation) (binary string) {
 	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay="+overlayFile, "-o", binary, "./"+pkg)
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay="+overlayFile, "-o", binary, "./"+pkg) //nolint:gosec // a package of ours
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` compiles, whatever the tests were compiled with
 	if out, err := build.CombinedOutput(); err != nil {
@@ -96,7 +96,7 @@ func mutated(t *testing.T, root string, list []Mutation) map[string]string {
 	for _, m := range list {
 		text, ok := files[m.File]
 		if !ok {
-			data, err := os.ReadFile(filepath.Join(root, m.File))
+			data, err := os.ReadFile(filepath.Join(root, m.File)) //nolint:gosec // a file of ours
 			if err != nil {
 				t.Fatal(err)
 			}

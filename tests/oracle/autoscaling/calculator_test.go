@@ -160,7 +160,7 @@ func TestEveryMetricAsksForTheReplicasThatUpstreamsDoes(t *testing.T) {
 					q := ask(rand.New(rand.NewPCG(*seed, uint64(i))))
 					want, got := compare(t.Context(), q)
 					if diff := cmp.Diff(want, got); diff != "" {
-						t.Fatal(fmt.Sprintf("-autoscaling.seed=%d, question %d (-upstream +core):\n%s", *seed, i, diff))
+						t.Fatalf("-autoscaling.seed=%d, question %d (-upstream +core):\n%s", *seed, i, diff)
 					}
 					if want.Err != "" {
 						failed++

@@ -157,6 +157,7 @@ func decide(in autoscaling.Input, refused error) (seen, autoscaling.Decision) {
 			out.Replicas = &write.Object.(*autoscalingv1.Scale).Spec.Replicas
 		case plan.UpdateStatus:
 			out.Status = &write.Object.(*autoscalingv2.HorizontalPodAutoscaler).Status
+		default: // an autoscaler's plan has no others
 		}
 		if n := write.OnSuccess; n != nil {
 			out.Events = append(out.Events, n.Type+" "+n.Reason+" "+n.Message)
@@ -258,7 +259,7 @@ func start(t *testing.T, w *world, period time.Duration) *controller {
 // field is one that a package keeps to itself.
 func field(of any, name string) reflect.Value {
 	f := reflect.ValueOf(of).Elem().FieldByName(name)
-	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem() //nolint:gosec // There is no other way in.
+	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem()
 }
 
 // tracker is upstream's memory of which autoscaler selects what.
