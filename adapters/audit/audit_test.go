@@ -180,10 +180,10 @@ func TestTheAuditFindsEachDamageAndNothingElse(t *testing.T) {
 			func(p planting) { put(p, "_dirty", "d-gone", "{}") }, []string{"_dirty d-gone dirty (note)"},
 		},
 		"a row of a new cluster": {
-			func(p planting) { put(p, "_dirty", "d-born.born", `{}`) }, nil,
+			func(p planting) { put(p, "_dirty", "d-born.born", `{}`) }, []string{},
 		},
 		"a row that says when to look for what was left of clusters": {
-			func(p planting) { put(p, "_dirty", "s-0123456789abcdef", `{}`) }, nil,
+			func(p planting) { put(p, "_dirty", "s-0123456789abcdef", `{}`) }, []string{},
 		},
 		"such a row that cannot be decoded": {
 			func(p planting) { put(p, "_dirty", "s-0123456789abcdef", "{") }, []string{"_dirty s-0123456789abcdef dirty"},
