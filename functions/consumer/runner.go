@@ -129,7 +129,9 @@ func (r *runner) batch(ctx context.Context) (bool, error) {
 		slog.Debug("handled a batch", "cluster", r.cluster.Name, "function", r.fn.Name,
 			"changes", len(b.Changes), "due", len(due), "resync", b.Resync, "took", time.Since(began))
 	}()
-	if err := r.fn.Handle(ctx, b); err != nil {
+	err = r.fn.Handle(ctx, b)
+	counted(r.fn.Name, err)
+	if err != nil {
 		return false, fmt.Errorf("handling %d changes: %w", len(b.Changes), err)
 	}
 	if len(due)+len(b.later) > 0 {

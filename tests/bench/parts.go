@@ -46,6 +46,7 @@ var parts = []part{
 	{name: "table", only: target.Zeroplane, measure: measureTable},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
+	{name: "hosts", only: target.Zeroplane, measure: measureHosts},
 }
 
 func partNames() string {

@@ -67,6 +67,7 @@ type Host struct {
 	// Calls counts the calls of each function.
 	mu    sync.Mutex
 	calls map[string]int
+	spent time.Duration
 	turn  atomic.Uint64
 }
 
@@ -137,6 +138,20 @@ func (h *Host) count(function string) {
 	h.calls[function]++
 }
 
+// Spent is how long calls took together.
+func (h *Host) Spent() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.spent
+}
+
+// since adds to what calls took.
+func (h *Host) since(began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.spent += time.Since(began)
+}
+
 // Instances is how many handlers run.
 func (h *Host) Instances() int {
 	n := 0
@@ -160,6 +175,7 @@ func (h *Host) ScaleToZero() bool {
 // serveHTTP is the front end.
 func (h *Host) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	h.count("http")
+	defer h.since(time.Now())
 	g := h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
 	in, err := g.enter(req.Context())
 	if err != nil {
@@ -191,6 +207,7 @@ var errRefused = errors.New("the handler refused the call")
 // call calls a function whose trigger is not HTTP.
 func (h *Host) call(ctx context.Context, function string, data, metadata map[string]any) error {
 	h.count(function)
+	defer h.since(time.Now())
 	g := h.groups[function]
 	in, err := g.enter(ctx)
 	if err != nil {
