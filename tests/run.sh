@@ -95,7 +95,8 @@ run_unit() {
   shift
   go list -test -f '{{if not .ForTest}}{{.ImportPath}} {{join .Deps " "}}{{end}}' "$@" | grep '^[^ ]*\.test ' >"$work/deps" || true
   mapfile -t heavy < <(has_server <"$work/deps")
-  mapfile -t light < <(go list "$@" | grep -Fxv -f <(printf '%s\n' "${heavy[@]}") || true)
+  # Those without tests would be compiled for nothing, with all of Kubernetes.
+  mapfile -t light < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "$@" | grep -Fxv -f <(printf '%s\n' "${heavy[@]}") || true)
   if [[ ${#light[@]} -gt 0 ]]; then run_raced "$suite" -vet=off "${light[@]}"; fi
   if [[ ${#heavy[@]} -eq 0 ]]; then return; fi
   if [[ $long ]]; then
