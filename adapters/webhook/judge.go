@@ -38,7 +38,7 @@ func (h *Handler) judge(ctx context.Context, it *item) error {
 	}
 	switch {
 	case errors.Is(err, events.ErrUnknownType):
-		return nil //nolint:nilerr // whoever may send it is told that it came
+		return nil
 	case err != nil:
 		it.err = err
 		return nil //nolint:nilerr // the item is what is wrong

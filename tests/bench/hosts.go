@@ -90,7 +90,7 @@ func startHosts(ctx context.Context, binary string) (*hosts, error) {
 	if err != nil {
 		return h, err
 	}
-	h.stops = append(h.stops, h.Host.Stop)
+	h.stops = append(h.stops, h.Stop)
 	if h.Admin, err = hosted.Enter(ctx, binary, dir, h.Environment()); err != nil {
 		return h, err
 	}

@@ -2,7 +2,6 @@ package autoscaling_test
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
