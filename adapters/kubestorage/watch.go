@@ -154,13 +154,10 @@ func (w *watcher) run(endBookmark bool) {
 				return
 			}
 			switch {
-			case errors.Is(err, tablelog.ErrSlow):
-				return // the client goes on from what it has seen
 			case errors.Is(err, tablelog.ErrCompacted):
 				w.send(gone())
 				return
-			case err != nil:
-				w.send(watch.Event{Type: watch.Error, Object: statusOf(err)})
+			case err != nil: // it is slow, or the table cannot be read: the client goes on from what it has seen
 				return
 			}
 			timer.moved(rev)

@@ -39,7 +39,7 @@ func (l *Log) eventsBetween(ctx context.Context, since, to uint64) ([]Event, err
 	if to-since > maxReplay {
 		return nil, fmt.Errorf("revision %d: %w", since, errFarBehind)
 	}
-	return l.replay(ctx, since, to, "")
+	return l.replay(ctx, since, to, "", map[uint64]*Entry{})
 }
 
 // EventsSince returns the changes after a revision up to the state's, which it also returns. It
@@ -56,8 +56,9 @@ func (l *Log) EventsSince(ctx context.Context, since uint64) ([]Event, *State, e
 	return events, s, err
 }
 
-// replay reads the changes since < revision <= to under a prefix back from the log rows.
-func (l *Log) replay(ctx context.Context, since, to uint64, prefix string) ([]Event, error) {
+// replay reads the changes since < revision <= to under a prefix back from the log rows. Made has entries that were read
+// before, by their revisions; those that nothing replaces by the end are left in it.
+func (l *Log) replay(ctx context.Context, since, to uint64, prefix string, made map[uint64]*Entry) ([]Event, error) {
 	if since >= to {
 		return nil, nil
 	}
@@ -69,7 +70,6 @@ func (l *Log) replay(ctx context.Context, since, to uint64, prefix string) ([]Ev
 		return nil, fmt.Errorf("revision %d: %w", since, ErrCompacted)
 	}
 	records = slices.DeleteFunc(records, func(r record) bool { return !strings.HasPrefix(r.key, prefix) })
-	made := map[uint64]*Entry{}
 	for _, r := range records {
 		if r.typ == Deleted {
 			continue
@@ -90,6 +90,7 @@ func (l *Log) replay(ctx context.Context, since, to uint64, prefix string) ([]Ev
 	events := make([]Event, 0, len(records))
 	for _, r := range records {
 		events = append(events, Event{Rev: r.rev, Type: r.typ, Key: r.key, Entry: made[r.rev], Prev: made[r.prev]})
+		delete(made, r.prev)
 	}
 	return events, nil
 }

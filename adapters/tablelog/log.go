@@ -35,6 +35,8 @@ const (
 	maxReplay = 20000
 	// replayPart is the number of log rows that a watch far behind, or the end of a scan, reads at a time: a page.
 	replayPart = table.MaxPage
+	// maxMade entries are kept for the next part: each spares a query.
+	maxMade = 4 * replayPart
 	// maxGap and maxSpan bound what is read together of changes that are not next to each other, in revisions: what is
 	// not wanted costs less than one more query.
 	maxGap, maxSpan = 32, table.MaxPage

@@ -14,6 +14,8 @@ type Subscription struct {
 	// behind is set while what it lacks is not in memory. It belongs to the reader, as the log does not tell it of
 	// changes yet.
 	behind bool
+	// made are entries that the changes to come may replace, while it is behind.
+	made map[uint64]*Entry
 
 	mu    sync.Mutex
 	queue []Event
@@ -51,12 +53,17 @@ func (sub *Subscription) catchUp(ctx context.Context) error {
 		return err
 	}
 	to := min(s.Rev, sub.rev+replayPart)
-	old, err := sub.log.replay(ctx, sub.rev, to, sub.prefix)
+	if sub.made == nil || len(sub.made) > maxMade {
+		sub.made = map[uint64]*Entry{}
+	}
+	old, err := sub.log.replay(ctx, sub.rev, to, sub.prefix, sub.made)
 	if err != nil {
 		return err
 	}
 	sub.deliver(old, max(sub.rev, to))
-	sub.behind = !sub.log.join(sub)
+	if sub.behind = !sub.log.join(sub); !sub.behind {
+		sub.made = nil
+	}
 	return nil
 }
 
