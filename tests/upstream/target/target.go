@@ -176,7 +176,7 @@ func Build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(root, "bin", "zeroplane")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./functions/zeroplane") // #nosec G204
+	build := exec.CommandContext(ctx, "make", "--no-print-directory", "build") // as people get it, stripped
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building zeroplane: %w\n%s", err, output)
