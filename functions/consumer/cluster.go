@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -461,14 +462,7 @@ func (c *Cluster) ringDue() {
 }
 
 // Missed reports whether this instance knows of changes that a function has not seen: a bell was lost.
-func (c *Cluster) Missed() bool {
-	for _, r := range c.runners {
-		if r.missed() {
-			return true
-		}
-	}
-	return false
-}
+func (c *Cluster) Missed() bool { return slices.ContainsFunc(c.runners, (*runner).missed) }
 
 // ringMissed rings for those.
 func (c *Cluster) ringMissed() bool {

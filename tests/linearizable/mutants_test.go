@@ -216,16 +216,9 @@ func TestABrokenStepIsCaught(t *testing.T) {
 	}
 }
 
-// shortTurns is how many days the short form takes to try all mutations that are noticed soon.
-const shortTurns = 3
-
-// inTurn reports whether a mutation is tried today, as all are in the long form.
+// inTurn reports whether a mutation is tried today. The long ones are for the long form.
 func inTurn(i int, m mutation) bool {
-	if os.Getenv("ZEROPLANE_LONG") != "" {
-		return true
-	}
-	day := int(time.Now().Unix() / int64((24 * time.Hour).Seconds()))
-	return !m.long && (i+day)%shortTurns == 0
+	return mutants.InTurn(i) && (!m.long || os.Getenv("ZEROPLANE_LONG") != "")
 }
 
 // runMutant runs the workload in process with a mutation in force.

@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/zeroplane/zeroplane/tests/upstream"
 )
 
 // Env names the variable that says which mutation is in force.
@@ -22,6 +25,15 @@ type Mutation struct {
 	// File under the module's root, in which Old is there exactly once. In New, SWITCH is true while the mutation is in
 	// force, and either(SWITCH, a, b) is a then.
 	File, Old, New string
+}
+
+// shortTurns is how many days the short form takes to try all mutations.
+const shortTurns = 3
+
+// InTurn reports whether the mutation of an index is tried today, as all are in the long form.
+func InTurn(i int) bool {
+	day := int(time.Now().Unix() / int64((24 * time.Hour).Seconds()))
+	return os.Getenv("ZEROPLANE_LONG") != "" || (i+day)%shortTurns == 0
 }
 
 // Running reports whether this process is a mutant.
@@ -41,7 +53,10 @@ func Command(t *testing.T, binary, name string, arguments ...string) *exec.Cmd {
 // Build compiles the tests of a package, given as a path under the module's root, over a source that has all mutations.
 func Build(t *testing.T, pkg string, list []Mutation) (binary string) {
 	t.Helper()
-	root := moduleRoot(t)
+	root, err := upstream.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	replace := map[string]string{}
 	put := func(file, text string) {
@@ -108,21 +123,4 @@ func mutated(t *testing.T, root string, list []Mutation) map[string]string {
 		files[m.File] = strings.Replace(text, m.Old, strings.ReplaceAll(m.New, "SWITCH", fmt.Sprintf("mutant(%q)", m.Name)), 1)
 	}
 	return files
-}
-
-// moduleRoot is the folder of go.mod, above that of the test.
-func moduleRoot(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if filepath.Dir(dir) == dir {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	t.Fatalf("no go.mod above the test: %v", err)
-	return ""
 }

@@ -3,11 +3,9 @@ package traps_test
 import (
 	"cmp"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/zeroplane/zeroplane/tests/mutants"
 )
@@ -95,15 +93,6 @@ var traps = map[string]trap{
 	},
 }
 
-// shortTurns is how many days the short form takes to try all.
-const shortTurns = 3
-
-// inTurn reports whether a trap is tried today, as all are in the long form.
-func inTurn(i int) bool {
-	day := int(time.Now().Unix() / int64((24 * time.Hour).Seconds()))
-	return os.Getenv("ZEROPLANE_LONG") != "" || (i+day)%shortTurns == 0
-}
-
 func TestEachTrapHasATestThatFailsWithoutItsHandling(t *testing.T) {
 	names := slices.Sorted(maps.Keys(traps))
 	list := make([]mutants.Mutation, 0, len(traps))
@@ -115,7 +104,7 @@ func TestEachTrapHasATestThatFailsWithoutItsHandling(t *testing.T) {
 	binary := mutants.Build(t, "adapters/table/azure", list)
 	var today []string
 	for i, name := range names {
-		if inTurn(i) {
+		if mutants.InTurn(i) {
 			today = append(today, name)
 		}
 	}
