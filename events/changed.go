@@ -24,6 +24,8 @@ type Changed struct {
 	Revision uint64
 	// Time may be zero.
 	Time time.Time
+	// Trace is the W3C trace context of the change (traceparent), empty if unknown.
+	Trace string
 }
 
 // Event returns the CloudEvent. Its id is the same for the same change, so that repetitions show.
@@ -32,6 +34,9 @@ func (c Changed) Event() cloudevents.Event {
 	e.SetSubject(c.Group)
 	e.SetExtension(partitionKey, c.Cluster+"."+c.Group)
 	e.SetExtension(sequence, padded(c.Revision))
+	if c.Trace != "" {
+		e.SetExtension(traceparent, c.Trace)
+	}
 	return e
 }
 
@@ -52,7 +57,7 @@ func ParseChanged(e cloudevents.Event) (Changed, error) {
 	if err := checkPartitionKey(e, cluster+"."+group); err != nil {
 		return Changed{}, err
 	}
-	c := Changed{Cluster: cluster, Group: group, Revision: revision}
+	c := Changed{Cluster: cluster, Group: group, Revision: revision, Trace: TraceOf(e)}
 	if !e.Time().IsZero() {
 		if c.Time, err = timeOf(e); err != nil {
 			return Changed{}, err

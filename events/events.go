@@ -5,12 +5,15 @@
 package events
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // MaxBytes is the size of the largest data that is read, in bytes: Event Grid's limit for an event and
@@ -24,6 +27,7 @@ const maxNameBytes = 253
 const (
 	partitionKey = "partitionkey"
 	sequence     = "sequence"
+	traceparent  = "traceparent"
 )
 
 var (
@@ -171,6 +175,17 @@ func CheckTime(field string, t time.Time) (time.Time, error) {
 		return time.Time{}, &FieldError{field, fmt.Sprintf("is in the year %d, want 1970 to 2261", t.Year())}
 	}
 	return t, nil
+}
+
+// TraceOf returns the trace context of an event, empty for none and for what is none: an event is not refused for it. See
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md.
+func TraceOf(e cloudevents.Event) string {
+	text, _ := e.Extensions()[traceparent].(string)
+	of := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{traceparent: text})
+	if !trace.SpanContextFromContext(of).IsValid() {
+		return ""
+	}
+	return text
 }
 
 // checkPartitionKey refuses an event that would be put in order with others than those it belongs to.

@@ -30,6 +30,7 @@ func (s *Server) buildChain(handler http.Handler, c *genericapiserver.Config) ht
 	}
 	unauthorized := filters.Unauthorized(c.Serializer)
 	handler = filters.WithAuthentication(handler, c.Authentication.Authenticator, unauthorized, c.Authentication.APIAudiences, nil)
+	handler = withCause(handler)
 	handler = s.withRevalidation(handler)
 	handler = filters.WithWarningRecorder(handler)
 	outside := serverfilters.WithTimeoutForNonLongRunningRequests(handler, c.LongRunningFunc)

@@ -42,7 +42,7 @@ func (s *Storage) Create(ctx context.Context, key string, obj, out runtime.Objec
 			}
 			continue
 		}
-		change := tablelog.Change{Key: key, Expect: expected(state, key), Value: value, Owners: owners, Expires: expiry(ttl)}
+		change := tablelog.Change{Key: key, Expect: expected(state, key), Value: value, Owners: owners, Expires: expiry(ttl), Cause: tablelog.CauseOf(ctx, key)}
 		e, err := s.commit(ctx, state, change)
 		if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
 			continue

@@ -67,7 +67,7 @@ func (s *Storage) tryDelete(ctx context.Context, key string, out runtime.Object,
 	if err := a.check(ctx, key, obj); err != nil {
 		return false, err
 	}
-	change := tablelog.Change{Key: key, Expect: expected(state, key), Delete: true}
+	change := tablelog.Change{Key: key, Expect: expected(state, key), Delete: true, Cause: tablelog.CauseOf(ctx, key)}
 	rev, err := s.commitDelete(ctx, state, change)
 	if _, ok := errors.AsType[*tablelog.ConflictError](err); ok {
 		return false, nil

@@ -3,6 +3,7 @@ package kubestorage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -17,6 +18,8 @@ type Scope struct {
 	mu    sync.Mutex
 	order []*tablelog.Log
 	logs  map[*tablelog.Log]*held
+	// committed are the revisions of the last changes that were committed.
+	committed map[*tablelog.Log]uint64
 }
 
 // held are the writes of one log, in the order of their first appearance.
@@ -36,7 +39,7 @@ type scopeKey struct{}
 
 // WithScope returns a context whose writes are held back in the scope it also returns.
 func WithScope(ctx context.Context) (context.Context, *Scope) {
-	s := &Scope{logs: map[*tablelog.Log]*held{}}
+	s := &Scope{logs: map[*tablelog.Log]*held{}, committed: map[*tablelog.Log]uint64{}}
 	return context.WithValue(ctx, scopeKey{}, s), s
 }
 
@@ -98,6 +101,13 @@ func (h *held) pending() []tablelog.Change {
 	return out
 }
 
+// Committed returns the revision of the last change that Commit made durable in each log.
+func (s *Scope) Committed() map[*tablelog.Log]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.committed)
+}
+
 // Guards says, for each log, from which revision on a plan's read set must not have moved, and what
 // is in it. A log without a guard is not checked beyond the objects written.
 type Guards map[*tablelog.Log]tablelog.Guard
@@ -118,6 +128,7 @@ func (s *Scope) Commit(ctx context.Context, guards Guards) error {
 			if err != nil {
 				return fmt.Errorf("committing the plan: %w", err)
 			}
+			s.committed[log] = rev
 			if guard != nil {
 				// What came before was checked with this chunk, and the chunk is our own.
 				guard = &tablelog.Guard{Since: rev, Conflicts: guard.Conflicts}

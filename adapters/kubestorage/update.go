@@ -57,7 +57,7 @@ func (s *Storage) tryUpdate(ctx context.Context, key string, destination runtime
 	if desired.unchanged {
 		return true, s.read(current, destination)
 	}
-	change := tablelog.Change{Key: key, Expect: expected(state, key), Owners: desired.owners}
+	change := tablelog.Change{Key: key, Expect: expected(state, key), Owners: desired.owners, Cause: tablelog.CauseOf(ctx, key)}
 	if change.Value, err = s.stored(ctx, key, desired.data); err != nil {
 		return false, err
 	}

@@ -60,6 +60,8 @@ type Outcome struct {
 	Err     error
 	// Notices that the writes gave.
 	Notices []plan.Notice
+	// Committed are the revisions of the last changes, by log group.
+	Committed Revisions
 }
 
 // ErrStale is returned when what a plan was decided on has changed: load and decide again.
@@ -77,11 +79,23 @@ func (c *Client) Apply(ctx context.Context, p plan.Plan, at Revisions) (Outcome,
 		return out, fmt.Errorf("%w: %w", ErrStale, out.Err)
 	}
 	err := scope.Commit(ctx, c.guards(p.Reads, at))
+	out.Committed = c.revisions(scope.Committed())
 	var conflict *tablelog.ConflictError
 	if errors.Is(err, tablelog.ErrReadSetMoved) || errors.As(err, &conflict) {
 		return out, fmt.Errorf("%w: %w", ErrStale, err)
 	}
 	return out, err
+}
+
+// revisions names logs by their groups.
+func (c *Client) revisions(of map[*tablelog.Log]uint64) Revisions {
+	out := Revisions{}
+	for group, log := range c.logs {
+		if rev := of[log]; rev != 0 {
+			out[group] = rev
+		}
+	}
+	return out
 }
 
 // stale reports whether a refusal only says that the snapshot was old.

@@ -39,7 +39,18 @@ func (c *Client) guards(reads []plan.Read, at Revisions) kubestorage.Guards {
 	return out
 }
 
-// readSet is a plan's reads of one log, arranged so that a change is looked up and not compared
+// Newest returns the last of some changes that is of something in a plan's read set.
+func Newest(decoder kubestorage.Decoder, reads []plan.Read, changes []tablelog.Event) (tablelog.Event, bool) {
+	set := newReadSet(decoder, reads)
+	for _, ev := range slices.Backward(changes) {
+		if set.concerns(ev) {
+			return ev, true
+		}
+	}
+	return tablelog.Event{}, false
+}
+
+// readSet is a plan's reads, arranged so that a change is looked up and not compared
 // with each of them: a plan that binds a thousand pods has as many reads.
 type readSet struct {
 	decoder kubestorage.Decoder
@@ -71,15 +82,21 @@ func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
 	return s
 }
 
-// touchedBy reports whether a change is of something in the read set.
+// touchedBy reports whether a change is of something in the read set that plans go by.
 func (s *readSet) touchedBy(ev tablelog.Event) bool {
+	gr, _, _ := kubestorage.ParseKey(ev.Key)
+	if !s.named[ev.Key] && gr == plan.Pods.GroupResource() && s.sameStanding(ev) {
+		return false
+	}
+	return s.concerns(ev)
+}
+
+// concerns reports whether a change is of something in the read set.
+func (s *readSet) concerns(ev tablelog.Event) bool {
 	if s.named[ev.Key] {
 		return true
 	}
 	gr, namespace, _ := kubestorage.ParseKey(ev.Key)
-	if gr == plan.Pods.GroupResource() && s.sameStanding(ev) {
-		return false
-	}
 	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
 		return true
 	}

@@ -11,8 +11,10 @@ import (
 const (
 	// untimedSchema is that of records without the time at which they were written: read, not written.
 	untimedSchema = 1
+	// uncausedSchema is that of records that do not say why they were written: read, not written.
+	uncausedSchema = 2
 	// recordSchema is that of records.
-	recordSchema = 2
+	recordSchema = 3
 	// floorSchema is that of the row that says what is kept.
 	floorSchema = 1
 )
@@ -49,15 +51,17 @@ type record struct {
 	created uint64
 	// expires is a Unix time in seconds after which the object is not there, 0 for never.
 	expires int64
-	key     string
-	owners  []string
-	value   []byte
+	// cause of the change, nil if it was not noted.
+	cause  *Cause
+	key    string
+	owners []string
+	value  []byte
 	// parts is the number of value rows that hold the value when it is too large to stand here.
 	parts int
 }
 
-// fixedFields is what a record holds beside its strings, at most.
-const fixedFields = 72
+// fixedFields is what a record holds beside its strings, at most, in bytes.
+const fixedFields = 72 + fixedCause + maxBy
 
 func (r record) encode() []byte {
 	size := fixedFields + len(r.key) + len(r.value)
@@ -73,6 +77,7 @@ func (r record) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(r.prevParts)) //nolint:gosec // a count
 	b = binary.AppendUvarint(b, r.created)
 	b = binary.AppendVarint(b, r.expires)
+	b = appendCause(b, r.cause)
 	b = appendString(b, r.key)
 	b = binary.AppendUvarint(b, uint64(len(r.owners)))
 	for _, o := range r.owners {
@@ -91,12 +96,12 @@ func decodeRecord(b []byte) (record, error) {
 	d := decoder{b: b}
 	var r record
 	schema := d.byte()
-	if schema != recordSchema && schema != untimedSchema && d.err == nil {
-		return r, fmt.Errorf("%w: row of schema %d, this program knows %d and %d", table.ErrCorrupt, schema, untimedSchema, recordSchema)
+	if (schema == 0 || schema > recordSchema) && d.err == nil {
+		return r, fmt.Errorf("%w: row of schema %d, this program knows %d to %d", table.ErrCorrupt, schema, untimedSchema, recordSchema)
 	}
 	r.typ = Type(d.byte())
 	r.writeID = d.fixed64()
-	if schema != untimedSchema {
+	if schema > untimedSchema {
 		r.written = int64(d.fixed64()) //nolint:gosec // a time, checked below
 	}
 	r.rev = d.uvarint()
@@ -104,6 +109,9 @@ func decodeRecord(b []byte) (record, error) {
 	r.prevParts = d.parts()
 	r.created = d.uvarint()
 	r.expires = d.varint()
+	if schema > uncausedSchema {
+		r.cause = d.cause()
+	}
 	r.key = d.string()
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		r.owners = append(r.owners, d.string())

@@ -21,6 +21,8 @@ type Change struct {
 	Value   []byte
 	Expires int64
 	Owners  []string
+	// Cause of the change, nil for none.
+	Cause *Cause
 }
 
 // Guard is the condition under which a plan's changes may be committed: nothing that Conflicts
@@ -416,7 +418,7 @@ func (l *Log) transact(ctx context.Context, s *State, subs []*submission) error 
 		sub.finish(nil)
 	}
 	if l.opts.Committed != nil {
-		l.opts.Committed(next.Rev)
+		l.opts.Committed(next.Rev, events[len(events)-1].Cause)
 	}
 	return nil
 }
@@ -464,7 +466,7 @@ func (l *Log) landed(ctx context.Context, rev, id uint64) (bool, error) {
 // apply alters a state by a change that was checked against it.
 func (l *Log) apply(s *State, c Change) Event {
 	s.Rev++
-	ev := Event{Rev: s.Rev, Key: c.Key, Type: Updated}
+	ev := Event{Rev: s.Rev, Key: c.Key, Type: Updated, Cause: c.Cause}
 	if c.Delete {
 		ev.Type, ev.Prev = Deleted, s.remove(c.Key)
 		return ev
@@ -482,7 +484,7 @@ func (l *Log) apply(s *State, c Change) Event {
 
 // appendRows appends the operations that make an event durable. Written is a time in Unix milliseconds.
 func appendRows(ops []table.Op, ev Event, id uint64, written int64) []table.Op {
-	r := record{typ: ev.Type, writeID: id, written: written, rev: ev.Rev, key: ev.Key}
+	r := record{typ: ev.Type, writeID: id, written: written, rev: ev.Rev, cause: ev.Cause, key: ev.Key}
 	if ev.Prev != nil {
 		r.prev, r.created, r.prevParts = ev.Prev.Rev, ev.Prev.Created, valueParts(len(ev.Prev.Value))
 	}

@@ -89,7 +89,7 @@ func (l *Log) replay(ctx context.Context, since, to uint64, prefix string, made 
 	}
 	events := make([]Event, 0, len(records))
 	for _, r := range records {
-		events = append(events, Event{Rev: r.rev, Type: r.typ, Key: r.key, Entry: made[r.rev], Prev: made[r.prev]})
+		events = append(events, Event{Rev: r.rev, Type: r.typ, Key: r.key, Entry: made[r.rev], Prev: made[r.prev], Cause: r.cause})
 		delete(made, r.prev)
 	}
 	return events, nil
@@ -239,4 +239,29 @@ func (s *State) revert(key string, prev *Entry) {
 // Between returns the changes since < revision <= to. It fails with ErrCompacted.
 func (l *Log) Between(ctx context.Context, since, to uint64) ([]Event, error) {
 	return l.eventsBetween(ctx, since, to)
+}
+
+// Past is a change of the past without the object.
+type Past struct {
+	Rev  uint64
+	Type Type
+	Key  string
+	// Written is when it was made, by its writer's clock, zero if that was not noted.
+	Written time.Time
+	// Cause of the change, nil if it was not noted.
+	Cause *Cause
+}
+
+// Back calls yield for the changes that are kept, newest first, until it returns false. It reads them from the table.
+func (l *Log) Back(ctx context.Context, yield func(Past) bool) error {
+	return l.backwards(ctx, firstRevision+1, newest, func(r record) error {
+		p := Past{Rev: r.rev, Type: r.typ, Key: r.key, Cause: r.cause}
+		if r.written != 0 {
+			p.Written = time.UnixMilli(r.written)
+		}
+		if !yield(p) {
+			return errEnough
+		}
+		return nil
+	})
 }

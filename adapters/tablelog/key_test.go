@@ -68,10 +68,13 @@ func TestNewerRevisionsSortFirst(t *testing.T) {
 func FuzzDecodingARecordDoesNotPanic(f *testing.F) {
 	r := record{typ: Updated, writeID: 7, rev: 9, prev: 3, prevParts: 2, created: 3, key: "k", owners: []string{"u"}, value: []byte("v")}
 	f.Add(r.encode())
-	f.Add(untimed(r))
+	f.Add(ofSchema(untimedSchema, r))
+	f.Add(ofSchema(uncausedSchema, r))
+	r.cause = &Cause{By: "kubectl"}
+	f.Add(r.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeRecord(b); err == nil {
-			if again, err := decodeRecord(r.encode()); err != nil || again.key != r.key || again.rev != r.rev {
+			if again, err := decodeRecord(r.encode()); err != nil || again.key != r.key || again.rev != r.rev || again.cause.Traceparent() != r.cause.Traceparent() {
 				t.Fatalf("%+v does not come back: %v", r, err)
 			}
 		}

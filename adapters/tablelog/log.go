@@ -93,8 +93,9 @@ type Options struct {
 	// SoleWriter is set when nobody else can write to the store while this process has it open: the
 	// state in memory is then current without a look at the log.
 	SoleWriter bool
-	// Committed is called, if set, after every commit of this instance, with the log's revision.
-	Committed func(rev uint64)
+	// Committed is called, if set, after every commit of this instance, with the log's revision and the cause of its
+	// change, nil if that was not noted.
+	Committed func(rev uint64, cause *Cause)
 	// BeforeWrite is called, if set, before a transaction leaves; an error stops it. What it returns
 	// is called when the transaction has ended, one way or the other, and was rung for.
 	BeforeWrite func(context.Context) (ended func(), err error)

@@ -70,6 +70,8 @@ type Event struct {
 	Key  string
 	// Entry after the change, nil for a deletion; Prev before it, nil for a creation.
 	Entry, Prev *Entry
+	// Cause of the change, nil if it was not noted.
+	Cause *Cause
 }
 
 // State is every object of a log at one revision. It is immutable.

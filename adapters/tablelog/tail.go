@@ -56,7 +56,7 @@ func (l *Log) since(ctx context.Context, rev, to uint64) ([]record, error) {
 // applyRecord alters a state by one record. An object row read during a scan may be newer than the
 // record; it stays.
 func (l *Log) applyRecord(ctx context.Context, s *State, r record) (Event, error) {
-	ev := Event{Rev: r.rev, Type: r.typ, Key: r.key}
+	ev := Event{Rev: r.rev, Type: r.typ, Key: r.key, Cause: r.cause}
 	s.Rev, s.written = r.rev, max(s.written, r.written)
 	current := s.Get(r.key)
 	if r.typ == Deleted {

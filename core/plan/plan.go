@@ -94,6 +94,8 @@ type Later struct {
 	Kind string
 	// Keep leaves an earlier Later as it is: the first one counts, until it was handled.
 	Keep bool `json:",omitempty"`
+	// Trace is the trace context in which it was put off, empty if unknown. Decisions leave it alone.
+	Trace string `json:",omitempty"`
 }
 
 // Notice becomes a Kubernetes Event about Regarding.

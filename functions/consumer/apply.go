@@ -24,23 +24,22 @@ type Decision func(*Snapshot) (plan.Plan, error)
 // refusal means.
 func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (planclient.Outcome, error) {
 	snapshot := b.Snapshot
+	d := b.begin(ctx, who)
+	var p plan.Plan
+	var out planclient.Outcome
 	var err error
+	defer func() { d.end(p, out, err) }()
 	for range maxDecisions {
-		var p plan.Plan
-		if p, err = decide(snapshot); err != nil {
-			return planclient.Outcome{}, err
+		out = planclient.Outcome{}
+		if p, err = decide(snapshot); err != nil || p.Empty() {
+			return out, err
 		}
-		if p.Empty() {
-			return planclient.Outcome{}, nil
-		}
-		var out planclient.Outcome
+		because := d.because(ctx, p)
 		if len(p.Writes) > 0 {
-			out, err = b.client(who).Apply(ctx, p, snapshot.At())
-		} else {
-			err = nil
+			out, err = b.client(who).Apply(because, p, snapshot.At())
 		}
 		if err == nil {
-			b.Later(p.Later...)
+			b.Later(d.traced(p.Later)...)
 			b.recorder.record(p.Notices)
 			b.recorder.record(out.Notices)
 			return out, nil
@@ -53,7 +52,8 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 			return out, err
 		}
 	}
-	return planclient.Outcome{}, fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
+	err = fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
+	return planclient.Outcome{}, err
 }
 
 // Scale asks the API for the scale of an object, as the component's user. It fails as the API does.

@@ -72,6 +72,8 @@ type Cluster struct {
 	ledger  *ledger
 	now     func() time.Time
 	groups  []string
+	// function is the name of the one whose view this is.
+	function string
 	*shared
 }
 
@@ -118,6 +120,7 @@ func New(o Options) *Cluster {
 // forFunction returns the cluster as a function sees it.
 func (c *Cluster) forFunction(fn Function) *Cluster {
 	view := *c
+	view.function = fn.Name
 	view.groups = append(append([]string(nil), fn.Groups...), fn.Also...)
 	return &view
 }
@@ -166,6 +169,9 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 // Ask puts something off for a function from outside of its batches, durably, and rings it for what is due by now.
 // The caller has marked the cluster dirty.
 func (c *Cluster) Ask(ctx context.Context, function string, later ...plan.Later) error {
+	for i := range later {
+		later[i].Trace = tablelog.CauseOf(ctx, "").Traceparent()
+	}
 	if err := c.ledger.ask(ctx, function, later); err != nil {
 		return err
 	}

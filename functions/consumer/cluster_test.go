@@ -49,7 +49,7 @@ func newFixture(t *testing.T, store table.Store, handle func(context.Context, *B
 	t.Helper()
 	f := &fixture{store: store, settled: make(chan time.Time, 100), handle: handle}
 	logs := kubestorage.NewLogs(store, "c.1", func(group string) tablelog.Options {
-		return tablelog.Options{SoleWriter: true, Committed: func(rev uint64) {
+		return tablelog.Options{SoleWriter: true, Committed: func(rev uint64, _ *tablelog.Cause) {
 			f.Ring(events.Changed{Cluster: "c", Group: group, Revision: rev, Time: time.Now()}.Event())
 		}}
 	})

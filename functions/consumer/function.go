@@ -37,8 +37,9 @@ type Batch struct {
 	// Now is the time of the decision.
 	Now time.Time
 
-	mu    sync.Mutex
-	later []plan.Later
+	mu      sync.Mutex
+	later   []plan.Later
+	reasons reasons
 }
 
 // Gather collects the subjects of the batch: all of them when it is not known what changed, those that

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/adapters/tracing"
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/functions/metrics"
 )
@@ -135,7 +137,7 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 		return err
 	}
 	if s, ok := m.(events.Samples); ok {
-		if err := a.measure(ctx, s); err != nil {
+		if err := a.measure(ctx, e, s); err != nil {
 			a.leave()
 			return err
 		}
@@ -144,7 +146,9 @@ func (h *Host) Hear(ctx context.Context, e cloudevents.Event) error {
 }
 
 // measure stores samples and has the autoscalers that they concern looked at. Both are durable when it returns.
-func (a *awake) measure(ctx context.Context, s events.Samples) error {
+func (a *awake) measure(ctx context.Context, e cloudevents.Event, s events.Samples) error {
+	ctx, end := because(ctx, e)
+	defer end()
 	taken, err := a.samples.Take(ctx, s)
 	if err != nil {
 		return err
@@ -174,7 +178,7 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 		return err
 	}
 	if s, ok := m.(events.Samples); ok {
-		if err := a.measure(ctx, s); err != nil || !a.held {
+		if err := a.measure(ctx, e, s); err != nil || !a.held {
 			return err
 		}
 	}
@@ -194,6 +198,16 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 		}
 	}()
 	return nil
+}
+
+// because returns a context in which an event is what led to all that is done, until the end.
+func because(ctx context.Context, e cloudevents.Event) (context.Context, func()) {
+	parent := tracing.Parse(events.TraceOf(e))
+	if parent == nil {
+		parent = tablelog.CauseOf(ctx, "") // of the request that brought it
+	}
+	cause, span := tracing.Begin(ctx, parent, tracing.Work{Name: "event " + e.Type(), By: e.Type()})
+	return tablelog.WithCause(ctx, func(string) *tablelog.Cause { return cause }), func() { span.End() }
 }
 
 // ring has somebody look at a cluster at a time, if there are bells that outlast this process.

@@ -89,8 +89,10 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	logs := kubestorage.NewLogs(h.store, info.Partition(), func(group string) tablelog.Options {
 		return tablelog.Options{
 			SoleWriter: !h.opts.Store.Shared, BeforeWrite: a.dirty.beforeWrite, Cache: h.cache,
-			Committed: func(rev uint64) {
-				bell.Ring(events.Changed{Cluster: info.Name, Group: group, Revision: rev, Time: time.Now()}.Event())
+			Committed: func(rev uint64, cause *tablelog.Cause) {
+				bell.Ring(events.Changed{
+					Cluster: info.Name, Group: group, Revision: rev, Time: time.Now(), Trace: cause.Traceparent(),
+				}.Event())
 			},
 		}
 	})

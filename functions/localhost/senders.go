@@ -15,10 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
 	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/adapters/trail"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/events/foreign"
@@ -32,6 +34,7 @@ func (a *awake) mountEvents() {
 	h := webhook.New(webhook.Options{Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: a.info.Name, Hear: a.hear, Letters: a.letters})
 	a.server.Mount(eventsPath, h)
 	a.server.Mount(eventsPath+webhook.LettersPath, http.HandlerFunc(h.ServeLetters))
+	a.server.Mount(eventsPath+trail.Path, trail.Reader{Logs: a.logs, Decoder: a.server.Decoder()}.Handler(apiserver.Codecs))
 }
 
 // senderSecrets returns what senders sign with, in the order of the Secrets' names. One that cannot be used is logged.
@@ -69,6 +72,8 @@ func (a *awake) signal(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
+	ctx, end := because(ctx, e)
+	defer end()
 	acted, err := signals.Act(ctx, a.functions, m)
 	if err != nil {
 		return fmt.Errorf("acting on %s %s: %w", e.Type(), e.ID(), err)

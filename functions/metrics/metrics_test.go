@@ -73,7 +73,7 @@ func newFixture(t *testing.T) *fixture {
 	c := clustertest.New(t)
 	f := &fixture{store: c.Store, partition: kubestorage.Partition(c.Info.Partition(), keeper.Group)}
 	f.logs = kubestorage.NewLogs(c.Store, c.Info.Partition(), func(group string) tablelog.Options {
-		return tablelog.Options{SoleWriter: true, Committed: func(rev uint64) {
+		return tablelog.Options{SoleWriter: true, Committed: func(rev uint64, _ *tablelog.Cause) {
 			if f.functions != nil {
 				f.functions.Ring(events.Changed{Cluster: c.Info.Name, Group: group, Revision: rev, Time: time.Now()}.Event())
 			}

@@ -117,10 +117,7 @@ func (m *manager) call(ctx context.Context, method, path string, in, out any) er
 	if m.output != "" && m.output != "json" {
 		return errOutput
 	}
-	file := m.kubeconfig
-	if file == "" {
-		file = filepath.Join(ahead.DefaultData(), "kubeconfig")
-	}
+	file := m.file()
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w\nStart the server first (zeroplane serve), or name its kubeconfig with --kubeconfig", err)
@@ -151,6 +148,14 @@ func (m *manager) call(ctx context.Context, method, path string, in, out any) er
 		return &apierrors.StatusError{ErrStatus: status}
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// file is the kubeconfig that is used.
+func (m *manager) file() string {
+	if m.kubeconfig != "" {
+		return m.kubeconfig
+	}
+	return filepath.Join(ahead.DefaultData(), "kubeconfig")
 }
 
 func (m *manager) create(cmd *cobra.Command, name string) error {

@@ -19,7 +19,11 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/webhook"
 )
 
-const lettersPath = "/events" + webhook.LettersPath
+// eventsPath is that of a cluster's webhook, lettersPath that of its dead letters.
+const (
+	eventsPath  = "/events"
+	lettersPath = eventsPath + webhook.LettersPath
+)
 
 // reasonWidth is how much of a reason a narrow list has, in characters.
 const reasonWidth = 60
@@ -34,7 +38,7 @@ func eventsCommand() *cobra.Command {
 	p := &postOffice{}
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Show and replay the events that a cluster refused",
+		Short: "Follow a change through the cluster; show and replay the events that it refused",
 		Long: `A cluster takes CloudEvents at /events. One that is malformed is refused, and kept among the cluster's dead
 letters, if its sender may send something: at most 200 of them, and 8 MiB, of which the oldest of the
 busiest sender go first. What is kept can be looked at, and be posted again when the cluster (a newer
@@ -73,7 +77,7 @@ a replay, post. The admin of a cluster may. For another cluster than the default
 			Use: "show ID", Short: "Show a kept event: why it was refused, and what was sent", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeID,
 			RunE: func(c *cobra.Command, args []string) error { return p.show(c, args[0]) },
 		},
-		replay, drop,
+		replay, drop, traceCommand(p),
 	)
 	return cmd
 }

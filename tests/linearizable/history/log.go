@@ -204,7 +204,7 @@ func (l *Log) StateAt(prefix string, rev uint64) map[string]Seen {
 // decode reads a row as docs/row-schema.md has it.
 func decode(row []byte) (Change, error) {
 	const fixed = 1 + 1 + 8 + 8 // schema, type, write-id, written
-	if len(row) < fixed || row[0] != 2 {
+	if len(row) < fixed || row[0] != 3 {
 		return Change{}, fmt.Errorf("%w: row of %d bytes", table.ErrCorrupt, len(row))
 	}
 	c := Change{Type: row[1], Written: binary.BigEndian.Uint64(row[fixed-8:])}
@@ -219,7 +219,9 @@ func decode(row []byte) (Change, error) {
 	c.Rev, c.Prev = read(), read()
 	read() // previous parts
 	c.Created = read()
-	read()                                             // expires, whose sign does not matter here
+	read() // expires, whose sign does not matter here
+	cause := make([]byte, min(read(), uint64(r.Len())))
+	_, _ = r.Read(cause)
 	name := make([]byte, min(read(), uint64(r.Len()))) //nolint:gosec // a length
 	if _, err := r.Read(name); err != nil || c.Rev == 0 || c.Type < Created || c.Type > Deleted {
 		return c, fmt.Errorf("%w: row of %d bytes", table.ErrCorrupt, len(row))
