@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"strings"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
+	"k8s.io/apiserver/pkg/endpoints/filters"
 
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/tracing"
@@ -14,14 +16,17 @@ import (
 // named upstream (k8s.io/apiserver/pkg/endpoints/handlers/create.go managerOrUserAgent), and in which trace. Requests from
 // inside the process bring theirs.
 func withCause(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		ctx := req.Context()
-		if ctx.Value(identityKey{}) != nil || req.Method == http.MethodGet || req.Method == http.MethodHead {
+	outside := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet || req.Method == http.MethodHead {
 			next.ServeHTTP(w, req)
 			return
 		}
 		by, _, _ := strings.Cut(req.UserAgent(), "/")
-		cause := tracing.Received(ctx, propagation.HeaderCarrier(req.Header), by)
-		next.ServeHTTP(w, req.WithContext(tablelog.WithCause(ctx, func(string) *tablelog.Cause { return cause })))
-	})
+		cause := tracing.Received(req.Context(), propagation.HeaderCarrier(req.Header), by)
+		next.ServeHTTP(w, req.WithContext(tablelog.WithCause(req.Context(), func(string) *tablelog.Cause { return cause })))
+	}))
+	if tracing.Exporting() {
+		outside = filters.WithTracing(outside, otel.GetTracerProvider())
+	}
+	return insideOr(next, outside)
 }

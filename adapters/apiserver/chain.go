@@ -21,6 +21,7 @@ import (
 // place of priority and fairness, which works between requests, and with revalidation of what
 // admission and authorisation read, which informers do upstream.
 func (s *Server) buildChain(handler http.Handler, c *genericapiserver.Config) http.Handler {
+	handler = withCause(handler)
 	handler = filters.WithAuthorization(handler, c.Authorization.Authorizer, c.Serializer)
 	handler = serverfilters.WithMaxInFlightLimit(handler, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
 	if c.FeatureGate.Enabled(genericfeatures.ConstrainedImpersonation) {
@@ -30,7 +31,6 @@ func (s *Server) buildChain(handler http.Handler, c *genericapiserver.Config) ht
 	}
 	unauthorized := filters.Unauthorized(c.Serializer)
 	handler = filters.WithAuthentication(handler, c.Authentication.Authenticator, unauthorized, c.Authentication.APIAudiences, nil)
-	handler = withCause(handler)
 	handler = s.withRevalidation(handler)
 	handler = filters.WithWarningRecorder(handler)
 	outside := serverfilters.WithTimeoutForNonLongRunningRequests(handler, c.LongRunningFunc)

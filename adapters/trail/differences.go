@@ -15,7 +15,7 @@ import (
 
 const (
 	// maxChanges is how many fields of a step are named.
-	maxChanges = 8
+	maxChanges = 20
 	// maxValue is the length of a value that is shown, in bytes.
 	maxValue = 40
 )
@@ -34,10 +34,7 @@ func (r Reader) differences(ev tablelog.Event, secret bool) []string {
 	}
 	d := &differ{secret: secret}
 	d.compare("", before, after)
-	if more := len(d.out) - maxChanges; more > 0 {
-		d.out = append(d.out[:maxChanges], fmt.Sprintf("and %d more", more))
-	}
-	return d.out
+	return d.out[:min(len(d.out), maxChanges)]
 }
 
 func (r Reader) fields(e *tablelog.Entry) map[string]any {

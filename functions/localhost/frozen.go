@@ -10,6 +10,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
 	"github.com/zeroplane/zeroplane/adapters/doorbell"
+	"github.com/zeroplane/zeroplane/adapters/tracing"
 )
 
 // Where the host freezes the process as soon as a call was answered, for an hour or for ever, nothing may be under way
@@ -60,6 +61,7 @@ func (h *Host) Rest(ctx context.Context) error {
 			errs = append(errs, l.Idle(ctx))
 		}
 	}
+	tracing.Flush(ctx)
 	return errors.Join(errs...)
 }
 

@@ -35,9 +35,12 @@ const (
 // idleConnections to one service are kept on AWS Lambda, as by Azure's own client: 2 would have busy moments dial.
 const idleConnections = 10
 
+// hostWord begins the commands that hosts start.
+const hostWord = "host"
+
 func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "host",
+		Use:   hostWord,
 		Short: "Serve clusters where functions are hosted",
 		Long:  `Serve clusters as the handler of a host that starts and ends it as there is work. People do not run this; hosts do.`,
 	}
@@ -52,9 +55,12 @@ The app's settings say the rest:
   ` + addressEnv + `         the name at which clients reach the app, if not $` + websiteEnv + `
   ` + tableEnv + `           the table, ` + azure.DefaultTable + ` if not set
   ZEROPLANE_BELLS_QUEUE     the queue of the function "bells", ` + storagequeue.DefaultQueue + ` if not set
-  ` + caFileEnv + `         a file with the CA of the app's certificate, if it is not a public one`,
+  ` + caFileEnv + `         a file with the CA of the app's certificate, if it is not a public one
+  ` + logLevelEnv + `       debug, info, warn or error; info, which has every decision, if not set
+
+` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error { return hostAzure(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return traced(cmd, hostAzure) },
 	}
 	awsHost := &cobra.Command{
 		Use:   "aws",
@@ -67,9 +73,12 @@ Lambda sets ` + lambdahost.RuntimeEnv + ` and the credentials of the function's 
   ` + addressEnv + `                the name at which clients reach the function's URL
   ` + tableEnv + `                  the table, ` + azure.DefaultTable + ` if not set
   ZEROPLANE_BELLS_QUEUE            the address of the SQS queue that the function hears
-  ` + caFileEnv + `                a file with the CA of the URL's certificate, if it is not a public one`,
+  ` + caFileEnv + `                a file with the CA of the URL's certificate, if it is not a public one
+  ` + logLevelEnv + `              debug, info, warn or error; info, which has every decision, if not set
+
+` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error { return hostAWS(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return traced(cmd, hostAWS) },
 	}
 	var out string
 	kubeconfig := &cobra.Command{

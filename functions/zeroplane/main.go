@@ -3,17 +3,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 	_ "github.com/zeroplane/zeroplane/functions/zeroplane/translations" // before kubectl
@@ -34,7 +29,7 @@ func main() {
 }
 
 func root() *cobra.Command {
-	var level string
+	var logs logging
 	cmd := &cobra.Command{
 		Use:   "zeroplane",
 		Short: "A Kubernetes control plane that scales to zero",
@@ -47,10 +42,9 @@ Start a cluster on this machine and use it:
   zeroplane kubectl get nodes                     (in another shell)
   zeroplane kubectl create deployment web --image=nginx --replicas=3`,
 		SilenceUsage: true, SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return setUpLogs(level) },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return logs.setUp(c) },
 	}
-	cmd.PersistentFlags().StringVar(&level, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
-	complete(cmd, "log-level", "debug", "info", "warn", "error")
+	logs.flags(cmd)
 	cmd.AddCommand(serveCommand(), hostCommand(), clusterCommand(), storeCommand(), eventsCommand(), kubectlCommand(), versionCommand())
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
@@ -72,24 +66,4 @@ func complete(cmd *cobra.Command, flag string, values ...cobra.Completion) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // there is no such flag, or it is completed already
 	}
-}
-
-// setUpLogs sends our logs to standard error; the Kubernetes libraries' only when debugging.
-func setUpLogs(level string) error {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return errors.New("--log-level must be debug, info, warn or error")
-	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
-	if l > slog.LevelDebug {
-		klog.LogToStderr(false)
-		klog.SetOutput(io.Discard)
-		// By itself it says errors on standard error even so; clients are told theirs.
-		flags := flag.NewFlagSet("klog", flag.ContinueOnError)
-		klog.InitFlags(flags)
-		if err := flags.Set("stderrthreshold", "FATAL"); err != nil {
-			return err
-		}
-	}
-	return nil
 }

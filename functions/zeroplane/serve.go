@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,9 @@ has everything. One process at a time can have the data open.
 
 ` + storeHelp + `
 Instances that share a table also share $` + localhost.SealKeyEnv + `, 32 random bytes in base64, with which clusters' keys
-are sealed: openssl rand -base64 32`,
+are sealed: openssl rand -base64 32
+
+` + tracesHelp,
 		Example: `  zeroplane serve                                        # one cluster, no nodes
   zeroplane serve --simulate-nodes 3                     # with nodes that cost nothing
   zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere
@@ -41,7 +44,7 @@ are sealed: openssl rand -base64 32`,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Data, o.CacheBytes = store.data, cacheSize.Value()
-			return serve(cmd, o, store)
+			return traced(cmd, func(context.Context) error { return serve(cmd, o, store) })
 		},
 	}
 	store.flags(cmd, cmd.Flags())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
@@ -51,6 +52,14 @@ RBAC decides who may do this, by the path /events/trace, with the verb get. The 
 }
 
 func (t *tracer) run(cmd *cobra.Command, object string) error {
+	width := narrow
+	switch t.output {
+	case "", "json":
+	case "wide":
+		t.output, width = "", 0
+	default:
+		return errors.New("-o must be json, wide or left out")
+	}
 	kind, name, ok := strings.Cut(object, "/")
 	if !ok || kind == "" || name == "" || strings.Contains(name, "/") {
 		return errors.New("name an object as KIND/NAME, such as deployment/web")
@@ -63,7 +72,7 @@ func (t *tracer) run(cmd *cobra.Command, object string) error {
 	if err := t.call(cmd.Context(), http.MethodGet, eventsPath+q.Address(), nil, &out); err != nil {
 		return err
 	}
-	return t.print(cmd, out, picture(out))
+	return t.print(cmd, out, picture(out, width))
 }
 
 // resolve finds out as kubectl does which resource a word means, and in which namespace the object is.
@@ -80,6 +89,9 @@ func (t *tracer) resolve(q *trail.Query, kind string) error {
 		resource = &schema.GroupVersionResource{Group: group.Group, Resource: group.Resource}
 	}
 	gvr, err := mapper.ResourceFor(*resource)
+	if meta.IsNoMatchError(err) {
+		return fmt.Errorf("the server doesn't have a resource type %q", kind)
+	}
 	if err != nil {
 		return err
 	}
@@ -128,14 +140,17 @@ func spans(steps []trail.Step) []*span {
 	return roots
 }
 
-// picture draws a trail as a tree, a line for each change.
-func picture(t trail.Trail) string {
+// narrow is how many of the fields that differ a line has if nobody asks for more.
+const narrow = 2
+
+// picture draws a trail as a tree, a line for each change, which names so many fields that differ, 0 for all.
+func picture(t trail.Trail, fields int) string {
 	var out bytes.Buffer
 	first, last := t.Steps[0].Time, t.Steps[len(t.Steps)-1].Time
 	fmt.Fprintf(&out, "Trace %s: %d changes in %s, from %s\n\n", t.Trace, len(t.Steps), last.Sub(first), first.Format(time.RFC3339))
 	w := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "AFTER\tBY\tOBJECT\tWHAT\tLOG@REVISION")
-	d := drawing{w: w, first: first}
+	d := drawing{w: w, first: first, fields: fields}
 	for _, s := range spans(t.Steps) {
 		d.draw(s, "", "")
 	}
@@ -155,8 +170,9 @@ func picture(t trail.Trail) string {
 
 // drawing draws spans.
 type drawing struct {
-	w     *tabwriter.Writer
-	first time.Time
+	w      *tabwriter.Writer
+	first  time.Time
+	fields int
 }
 
 // draw draws a span and what it led to. Lead stands before its first line, below before all that follow.
@@ -169,7 +185,7 @@ func (d drawing) draw(s *span, lead, below string) {
 				by += "│"
 			}
 		}
-		fmt.Fprintf(d.w, "%d ms\t%s\t%s\t%s\t%s@%d\n", step.Time.Sub(d.first).Milliseconds(), by, objectOf(step), oneLine(whatOf(step)), step.Log, step.Revision)
+		fmt.Fprintf(d.w, "%d ms\t%s\t%s\t%s\t%s@%d\n", step.Time.Sub(d.first).Milliseconds(), by, objectOf(step), oneLine(d.what(step)), step.Log, step.Revision)
 	}
 	for i, c := range s.children {
 		if i == len(s.children)-1 {
@@ -184,6 +200,14 @@ func objectOf(s trail.Step) string {
 	return oneLine(s.Resource + "/" + s.Name)
 }
 
-func whatOf(s trail.Step) string {
-	return cmp.Or(strings.Join(s.Changes, ", "), s.Type)
+// what says what a step did. Where there is not room for all, fields whose values are known come first.
+func (d drawing) what(s trail.Step) string {
+	changes := slices.Clone(s.Changes)
+	if d.fields > 0 && len(changes) > d.fields {
+		slices.SortStableFunc(changes, func(a, b string) int {
+			return cmp.Compare(strings.Count(b, " -> "), strings.Count(a, " -> "))
+		})
+		changes = append(changes[:d.fields], "...")
+	}
+	return cmp.Or(strings.Join(changes, ", "), s.Type)
 }

@@ -1,0 +1,92 @@
+package tracing
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+const (
+	// EndpointEnv and TracesEndpointEnv name the collector that spans are sent to
+	// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); without them none are.
+	EndpointEnv       = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	TracesEndpointEnv = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	// exportAfter is how long after the first span of a group the group is sent.
+	exportAfter = time.Second
+	// exportTimeout bounds how long sending may take.
+	exportTimeout = 5 * time.Second
+	// never is the period of the library's own timer, which would tick while nothing happens.
+	never = 1000 * time.Hour
+)
+
+// exporting is set while spans are sent somewhere.
+var exporting atomic.Pointer[sdktrace.TracerProvider]
+
+// Exporting reports whether spans are sent to a collector.
+func Exporting() bool { return exporting.Load() != nil }
+
+// Export sends spans to the collector that the environment names, if it names one, over OTLP with gRPC. Sampling,
+// headers, certificates and resource attributes are those of OpenTelemetry's variables, and OTEL_SDK_DISABLED turns it
+// off. What it returns ends that: it sends what is left.
+func Export(ctx context.Context, version string) (stop func(), err error) {
+	if os.Getenv(EndpointEnv)+os.Getenv(TracesEndpointEnv) == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
+		return func() {}, nil
+	}
+	exporter, err := otlptracegrpc.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("sending traces to %s: %w", EndpointEnv, err)
+	}
+	// What the environment says comes last, and counts.
+	about, err := resource.New(ctx,
+		resource.WithAttributes(attribute.String("service.name", "zeroplane"), attribute.String("service.version", version)),
+		resource.WithTelemetrySDK(), resource.WithFromEnv())
+	if err != nil {
+		return nil, fmt.Errorf("reading OpenTelemetry's variables: %w", err)
+	}
+	batches := sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(never))
+	p := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(&whenEnded{SpanProcessor: batches}), sdktrace.WithResource(about))
+	exporting.Store(p)
+	otel.SetTracerProvider(p)
+	return func() {
+		exporting.Store(nil)
+		ctx, cancel := context.WithTimeout(context.Background(), exportTimeout)
+		defer cancel()
+		_ = p.Shutdown(ctx) // a collector that is gone keeps nobody from ending
+	}, nil
+}
+
+// Flush sends the spans that have ended, for a host that may freeze the process then.
+func Flush(ctx context.Context) {
+	if p := exporting.Load(); p != nil {
+		ctx, cancel := context.WithTimeout(ctx, exportTimeout)
+		defer cancel()
+		_ = p.ForceFlush(ctx) // traces are worth no failure
+	}
+}
+
+// whenEnded sends spans a moment after one has ended. Nothing is armed while none do.
+type whenEnded struct {
+	sdktrace.SpanProcessor
+	armed atomic.Bool
+}
+
+// OnEnd implements sdktrace.SpanProcessor.
+func (w *whenEnded) OnEnd(s sdktrace.ReadOnlySpan) {
+	w.SpanProcessor.OnEnd(s)
+	if s.SpanContext().IsSampled() && !w.armed.Swap(true) {
+		time.AfterFunc(exportAfter, func() {
+			w.armed.Store(false)
+			ctx, cancel := context.WithTimeout(context.Background(), exportTimeout)
+			defer cancel()
+			_ = w.ForceFlush(ctx) // traces are worth no failure
+		})
+	}
+}
