@@ -111,7 +111,7 @@ func TestSamplesOutliveTheInstanceThatTookThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.functions.Stop() // nothing is done in this process any more
-	if err := a.measure(t.Context(), queue(30)); err != nil {
+	if err := a.measure(t.Context(), queue(30).Event(), queue(30)); err != nil {
 		t.Fatal(err)
 	}
 	if got := replicasOf(t, c); got != 1 {
@@ -138,7 +138,7 @@ func TestSamplesThatNobodyReadsMarkNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		if err := a.measure(t.Context(), queue(int64(i))); err != nil {
+		if err := a.measure(t.Context(), queue(int64(i)).Event(), queue(int64(i))); err != nil {
 			t.Fatal(err)
 		}
 		if marks := marksAtOnce(t, store); len(marks) > 0 || a.functions.Busy() {
