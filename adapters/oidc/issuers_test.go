@@ -291,7 +291,7 @@ func asked(t *testing.T, i *issuer.Issuer, discovery, keys int) {
 }
 
 func TestAnIssuerIsAskedWhenATokenOfItsComesAndThenNoMore(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), time.Now)
 	for _, token := range []string{"", "admin", "a.b.c", sign(t, key, start(t, key))} {
@@ -321,7 +321,7 @@ func TestAnIssuerIsAskedWhenATokenOfItsComesAndThenNoMore(t *testing.T) {
 }
 
 func TestKeysMayBeChanged(t *testing.T) {
-	first, second := rsaKey(t, "k1"), ecKey(t, "k2")
+	first, second := ecKey(t, "k1"), ecKey(t, "k2")
 	i := start(t, first)
 	now := &clock{now: time.Now()}
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
@@ -338,7 +338,7 @@ func TestKeysMayBeChanged(t *testing.T) {
 }
 
 func TestForgedTokensHaveAnIssuerBeAskedSeldom(t *testing.T) {
-	key, forger := rsaKey(t, "k1"), rsaKey(t, "k1")
+	key, forger := ecKey(t, "k1"), ecKey(t, "k1")
 	i := start(t, key)
 	now := &clock{now: time.Now()}
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
@@ -354,7 +354,7 @@ func TestForgedTokensHaveAnIssuerBeAskedSeldom(t *testing.T) {
 
 // TestAnIssuerThatIsDownIsTriedAgain has either document be unavailable, and the clock be put back.
 func TestAnIssuerThatIsDownIsTriedAgain(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	now := &clock{now: time.Now()}
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
@@ -372,7 +372,7 @@ func TestAnIssuerThatIsDownIsTriedAgain(t *testing.T) {
 	accept(t, a, token, true)
 	asked(t, i, 2, 1)
 
-	other := rsaKey(t, "k2")
+	other := ecKey(t, "k2")
 	i.Rotate(other)
 	i.SetDown(true)
 	now.pass(10 * time.Second)
@@ -385,7 +385,7 @@ func TestAnIssuerThatIsDownIsTriedAgain(t *testing.T) {
 }
 
 func TestAnIssuerThatCannotBeReachedOrTrustedIsNoHang(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	gone := issuer.Start(key)
 	gone.Close()
 	strangers := start(t, key)
@@ -406,7 +406,7 @@ func TestAnIssuerThatCannotBeReachedOrTrustedIsNoHang(t *testing.T) {
 }
 
 func TestWhatAnIssuerSaysOfItselfIsChecked(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	i.Call("https://other.example.com")
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), time.Now)
@@ -416,7 +416,7 @@ func TestWhatAnIssuerSaysOfItselfIsChecked(t *testing.T) {
 }
 
 func TestADiscoveryURLIsAskedInPlaceOfTheIssuer(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	i.Call("https://issuer.example.com")
 	document := strings.Replace(fmt.Sprintf(entra, "https://issuer.example.com", i.CA()), "    audiences:", "    discoveryURL: "+i.URL+issuer.OtherPath+"\n    audiences:", 1)
@@ -433,7 +433,7 @@ func TestADiscoveryURLIsAskedInPlaceOfTheIssuer(t *testing.T) {
 
 // TestAClaimThatATokenRefersToIsNotFetched is what Entra sends of users in more than 200 groups.
 func TestAClaimThatATokenRefersToIsNotFetched(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), time.Now)
 	var called atomic.Bool
@@ -452,7 +452,7 @@ func TestAClaimThatATokenRefersToIsNotFetched(t *testing.T) {
 }
 
 func TestWithoutAConfigurationNoTokenIsKnown(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	for name, c := range map[string]*oidc.Config{"none": nil, "of no issuers": load(t, "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration")} {
 		if d := describe(t, oidc.New(c, time.Now), sign(t, key, start(t, key))); d.OK || d.Err != "" {
 			t.Errorf("%s: %+v", name, d)
@@ -461,7 +461,7 @@ func TestWithoutAConfigurationNoTokenIsKnown(t *testing.T) {
 }
 
 func TestWhoWaitsForRestWaitsForTheIssuer(t *testing.T) {
-	key := rsaKey(t, "k1")
+	key := ecKey(t, "k1")
 	i := start(t, key)
 	begun, release := i.Hold(issuer.KeysPath)
 	defer release()

@@ -38,7 +38,7 @@ func TestAnIssuerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 		_, release := i.Hold(path)
 		t.Cleanup(release)
 		clients[path].Timeout = 50 * time.Millisecond
-		if _, err := k.VerifySignature(t.Context(), token); err == nil || !strings.Contains(err.Error(), "Client.Timeout exceeded") {
+		if _, err := k.VerifySignature(t.Context(), token); err == nil || !strings.Contains(err.Error(), "exceeded") {
 			t.Errorf("%s: %v", path, err)
 		}
 		clients[path].Timeout = askTimeout
