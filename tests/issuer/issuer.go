@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"time"
 )
 
 // Paths of the documents, below the issuer's URL.
@@ -263,4 +264,27 @@ func (i *Issuer) serve(w http.ResponseWriter, req *http.Request) {
 	if err := json.NewEncoder(w).Encode(document); err != nil {
 		panic(fmt.Errorf("writing %s: %w", req.URL.Path, err))
 	}
+}
+
+// audience of the tokens that Configuration accepts.
+const audience = "zeroplane"
+
+// Configuration is an AuthenticationConfiguration that accepts the issuer's tokens, as Token makes them.
+func (i *Issuer) Configuration() string {
+	return fmt.Sprintf(`apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+jwt:
+- issuer: {url: %q, audiences: [%s], certificateAuthority: %q}
+  claimMappings:
+    username: {claim: sub, prefix: "issuer:"}
+    groups: {claim: groups, prefix: "issuer:"}
+`, i.URL, audience, i.CA())
+}
+
+// tokenLife is how long a token is good.
+const tokenLife = time.Hour
+
+// Token returns a token for a user in groups.
+func (i *Issuer) Token(k *Key, user string, groups ...string) (string, error) {
+	return k.Sign(Claims{"iss": i.URL, "aud": audience, "exp": time.Now().Add(tokenLife).Unix(), "sub": user, "groups": groups})
 }
