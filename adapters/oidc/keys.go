@@ -1,11 +1,12 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -18,8 +19,8 @@ const (
 	// for half a minute.
 	askTimeout = 5 * time.Second
 	// askAgainAfter is how long an issuer is not asked for a document again, whether it answered or not. Upstream looks
-	// for one that does not answer as often. It also bounds what forged tokens, which seem to need newer keys, have it
-	// be asked.
+	// for one that does not answer as often. It also bounds what forged tokens have it be asked, which seem to need newer
+	// keys.
 	askAgainAfter = 10 * time.Second
 	// maxDocument is how many bytes of a document are read. Entra's have 2 and 20 KB.
 	maxDocument = 1 << 20
@@ -30,8 +31,8 @@ const (
 type keySet struct {
 	issuer    string
 	transport *http.Transport
-	discovery *http.Client
-	documents *http.Client
+	// discovery says where the keys are.
+	discovery, keys *document
 
 	mu sync.Mutex
 	// set is nil until the issuer has said where its keys are.
@@ -41,10 +42,10 @@ type keySet struct {
 var _ oidc.KeySet = (*keySet)(nil)
 
 func newKeySet(i apiserver.Issuer, transport *http.Transport, now func() time.Time) *keySet {
+	client := &http.Client{Transport: transport, Timeout: askTimeout}
 	return &keySet{
 		issuer: i.URL, transport: transport,
-		discovery: &http.Client{Transport: &sparing{next: transport, url: i.DiscoveryURL, now: now}, Timeout: askTimeout},
-		documents: &http.Client{Transport: &sparing{next: transport, now: now}, Timeout: askTimeout},
+		discovery: &document{client: client, url: i.DiscoveryURL, now: now}, keys: &document{client: client, now: now},
 	}
 }
 
@@ -66,7 +67,7 @@ func (k *keySet) discovered() (oidc.KeySet, error) {
 	if k.set != nil {
 		return k.set, nil
 	}
-	provider, err := oidc.NewProvider(oidc.ClientContext(context.Background(), k.discovery), k.issuer)
+	provider, err := oidc.NewProvider(k.discovery.context(), k.issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -79,64 +80,71 @@ func (k *keySet) discovered() (oidc.KeySet, error) {
 	if found.URL == "" {
 		return nil, errors.New("provider did not return JWKS URL")
 	}
-	k.set = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), k.documents), found.URL)
+	k.set = oidc.NewRemoteKeySet(k.keys.context(), found.URL)
 	return k.set, nil
 }
 
-// sparing asks for one document, and not again too soon.
-type sparing struct {
-	next http.RoundTripper
+// document is one of an issuer's. Whoever asks for it again too soon gets what came last.
+type document struct {
+	client *http.Client
 	// url, if set, is where the document is, in place of the request's URL.
 	url string
 	now func() time.Time
 
 	mu    sync.Mutex
 	asked time.Time
-	// failure is how it last went wrong, nil if it did not.
-	failure error
+	// response, without its body, and err are what came last.
+	response http.Response
+	body     []byte
+	err      error
+}
+
+// context is one with which go-oidc asks for the document.
+func (d *document) context() context.Context {
+	return oidc.ClientContext(context.Background(), &http.Client{Transport: d})
 }
 
 // RoundTrip implements http.RoundTripper.
-func (s *sparing) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Response == nil { // else it follows a redirect
-		if err := s.take(); err != nil {
-			return nil, err
+func (d *document) RoundTrip(req *http.Request) (*http.Response, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now().Round(0) // the wall clock's: the other stands still while the process is frozen
+	ago := now.Sub(d.asked)
+	switch {
+	case ago < 0 || ago >= askAgainAfter: // or the clock was put back
+		d.asked = now
+		if d.err = d.fetch(req); d.err != nil {
+			return nil, d.err
 		}
-		if s.url != "" {
-			u, err := url.Parse(s.url)
-			if err != nil {
-				return nil, err
-			}
-			req = req.Clone(req.Context())
-			req.URL, req.Host = u, ""
-		}
+	case d.err != nil:
+		return nil, fmt.Errorf("it failed %s ago, and is tried again after %s: %w", ago.Round(time.Second), askAgainAfter, d.err)
 	}
-	resp, err := s.next.RoundTrip(req)
-	failure := err
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxDocument)
-		if resp.StatusCode >= http.StatusBadRequest {
-			failure = errors.New(resp.Status)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failure = failure
-	return resp, err
+	response := d.response
+	response.Body, response.Request = io.NopCloser(bytes.NewReader(d.body)), req
+	return &response, nil
 }
 
-// take notes that the document is asked for, or says that it was lately.
-func (s *sparing) take() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now().Round(0) // the wall clock's: the other stands still while the process is frozen
-	ago := now.Sub(s.asked)
-	if ago < 0 || ago >= askAgainAfter { // or the clock was put back
-		s.asked = now
-		return nil
+// fetch asks the issuer.
+func (d *document) fetch(req *http.Request) error {
+	address := req.URL.String()
+	if d.url != "" {
+		address = d.url
 	}
-	if s.failure != nil {
-		return fmt.Errorf("it failed %s ago (%w), and is tried again after %s", ago.Round(time.Second), s.failure, askAgainAfter)
+	ask, err := http.NewRequestWithContext(req.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("it was asked for %s ago, and is again after %s", ago.Round(time.Second), askAgainAfter)
+	response, err := d.client.Do(ask) //nolint:gosec // the operator names the issuer
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	if len(body) > maxDocument {
+		err = fmt.Errorf("it has more than %d bytes", maxDocument)
+	}
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return fmt.Errorf("reading %s: %w", address, err)
+	}
+	d.response, d.body = *response, body
+	return nil
 }

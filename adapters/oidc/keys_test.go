@@ -1,7 +1,10 @@
 package oidc
 
 import (
+	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -26,22 +29,24 @@ func TestAnIssuerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	}
 	at := time.Now()
 	k := newKeySet(from, transport, func() time.Time { return at })
-	if k.discovery.Timeout != askTimeout || k.documents.Timeout != askTimeout {
-		t.Errorf("%s and %s of patience", k.discovery.Timeout, k.documents.Timeout)
+	patience := k.keys.client
+	if patience.Timeout != askTimeout || k.discovery.client != patience {
+		t.Errorf("%s of patience", patience.Timeout)
 	}
 	token, err := key.Sign(issuer.Claims{"iss": i.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := map[string]*http.Client{issuer.DiscoveryPath: k.discovery, issuer.KeysPath: k.documents}
 	for _, path := range []string{issuer.DiscoveryPath, issuer.KeysPath} {
 		_, release := i.Hold(path)
 		t.Cleanup(release)
-		clients[path].Timeout = 50 * time.Millisecond
-		if _, err := k.VerifySignature(t.Context(), token); err == nil || !strings.Contains(err.Error(), "exceeded") {
-			t.Errorf("%s: %v", path, err)
+		patience.Timeout = 50 * time.Millisecond
+		for _, says := range []string{"exceeded", "it failed 0s ago, and is tried again after 10s"} {
+			if _, err := k.VerifySignature(t.Context(), token); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v, want %s", path, err, says)
+			}
 		}
-		clients[path].Timeout = askTimeout
+		patience.Timeout = askTimeout
 		at = at.Add(askAgainAfter)
 	}
 	if _, err := k.VerifySignature(t.Context(), token); err != nil {
@@ -50,24 +55,44 @@ func TestAnIssuerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 }
 
 func TestADocumentThatDoesNotEndIsNotReadWhole(t *testing.T) {
-	s := &sparing{now: time.Now, next: roundTrip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: http.StatusOK, Body: endless{}}, nil
-	})}
-	resp, err := s.RoundTrip(&http.Request{})
-	if err != nil {
-		t.Fatal(err)
+	body := &endless{}
+	d := &document{now: time.Now, client: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+	})}}
+	_, err := d.RoundTrip(httptest.NewRequest(http.MethodGet, "https://issuer.example.com/keys", nil))
+	if err == nil || !strings.Contains(err.Error(), "it has more than 1048576 bytes") || body.read > 2*maxDocument || !body.closed {
+		t.Errorf("%v after %d bytes, closed: %t", err, body.read, body.closed)
 	}
-	n, buffer := 0, make([]byte, 1<<16)
-	for err == nil && n <= 2*maxDocument {
-		var some int
-		some, err = resp.Body.Read(buffer)
-		n += some
-	}
-	if err == nil || n != maxDocument {
-		t.Errorf("%d bytes, %v", n, err)
-	}
-	if err := resp.Body.Close(); err != nil {
-		t.Error(err)
+}
+
+// TestARedirectIsFollowedAndNotAskedForAgain has the document be elsewhere.
+func TestARedirectIsFollowedAndNotAskedForAgain(t *testing.T) {
+	calls := map[string]int{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		calls[req.URL.Path]++
+		if req.URL.Path == "/keys" {
+			http.Redirect(w, req, "/elsewhere", http.StatusFound)
+			return
+		}
+		_, _ = w.Write([]byte("keys"))
+	}))
+	defer s.Close()
+	at := time.Now()
+	d := &document{now: func() time.Time { return at }, client: s.Client()}
+	client := &http.Client{Transport: d}
+	for n, after := range []time.Duration{0, askAgainAfter - time.Nanosecond, time.Nanosecond} {
+		at = at.Add(after)
+		resp, err := client.Get(s.URL + "/keys")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil || string(body) != "keys" {
+			t.Errorf("%q, %v", body, err)
+		}
+		if want := n/2 + 1; calls["/keys"] != want || calls["/elsewhere"] != want {
+			t.Errorf("after %s more: %v, want %d each", after, calls, want)
+		}
 	}
 }
 
@@ -75,8 +100,17 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-type endless struct{}
+type endless struct {
+	read   int
+	closed bool
+}
 
-func (endless) Read(p []byte) (int, error) { return len(p), nil }
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	return len(p), nil
+}
 
-func (endless) Close() error { return nil }
+func (e *endless) Close() error {
+	e.closed = true
+	return nil
+}
