@@ -130,7 +130,7 @@ func (d *document) fetch(req *http.Request) error {
 	if d.url != "" {
 		address = d.url
 	}
-	ask, err := http.NewRequestWithContext(req.Context(), http.MethodGet, address, nil)
+	ask, err := http.NewRequestWithContext(req.Context(), http.MethodGet, address, nil) //nolint:gosec // the operator names the issuer
 	if err != nil {
 		return err
 	}

@@ -113,17 +113,21 @@ func Unsigned(header map[string]any, c Claims) (string, error) {
 }
 
 // public returns the key as a document of keys has it.
-func (k *Key) public() map[string]string {
+func (k *Key) public() (map[string]string, error) {
 	encode := base64.RawURLEncoding.EncodeToString
 	out := map[string]string{"kid": k.ID, "use": "sig", "alg": k.Algorithm()}
 	switch key := k.signer.Public().(type) {
 	case *rsa.PublicKey:
 		out["kty"], out["n"], out["e"] = "RSA", encode(key.N.Bytes()), encode(big.NewInt(int64(key.E)).Bytes())
 	case *ecdsa.PublicKey:
+		point, err := key.Bytes() // 4, and the coordinates
+		if err != nil {
+			return nil, err
+		}
 		out["kty"], out["crv"] = "EC", "P-256"
-		out["x"], out["y"] = encode(key.X.FillBytes(make([]byte, 32))), encode(key.Y.FillBytes(make([]byte, 32)))
+		out["x"], out["y"] = encode(point[1:33]), encode(point[33:])
 	}
-	return out
+	return out, nil
 }
 
 // Issuer is a server.
@@ -250,7 +254,11 @@ func (i *Issuer) serve(w http.ResponseWriter, req *http.Request) {
 	case KeysPath:
 		keys := []map[string]string{}
 		for _, k := range i.keys {
-			keys = append(keys, k.public())
+			public, err := k.public()
+			if err != nil {
+				panic(fmt.Errorf("encoding the key %s: %w", k.ID, err))
+			}
+			keys = append(keys, public)
 		}
 		document = map[string]any{"keys": keys}
 	default:
