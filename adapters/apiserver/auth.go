@@ -32,7 +32,7 @@ const tokenCacheTTL = 10 * time.Second
 var adminUser = &user.DefaultInfo{Name: "kubernetes-admin", Groups: []string{user.SystemPrivilegedGroup}}
 
 // newAuthenticator accepts, in this order: requests from inside the process, those of o.Senders, the cluster's admin
-// token, certificates signed by the cluster's CA, ServiceAccount tokens, and nobody in particular.
+// token, certificates signed by the cluster's CA, ServiceAccount tokens, those of o.Tokens, and nobody in particular.
 func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.SharedInformerFactory) (authenticator.Request, error) {
 	keys, err := serviceaccount.StaticPublicKeysGetter([]any{o.Keys.ServiceAccountKey.Public()})
 	if err != nil {
@@ -54,6 +54,12 @@ func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.
 			core.Pods().Lister(), core.Nodes().Lister(), admission.ValidatingWebhookConfigurations().Lister(), admission.MutatingWebhookConfigurations().Lister()),
 		SecretsWriter:           client.CoreV1(),
 		ClientCAContentProvider: ca,
+		// Upstream's authenticators of an AuthenticationConfiguration would be made for each cluster, and poll. These stand
+		// in the same place of the same union and cache: the one that is left for a cluster's own.
+		BootstrapToken: o.Tokens != nil, BootstrapTokenAuthenticator: o.Tokens,
+	}
+	if o.Anonymous != nil {
+		config.Anonymous = *o.Anonymous
 	}
 	standard, _, _, _, err := config.New(context.Background())
 	if err != nil {

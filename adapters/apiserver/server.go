@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
 	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
+	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/filters"
@@ -94,6 +95,10 @@ type Options struct {
 	Encryption value.ResourceTransformers
 	// Senders, if set, authenticates requests that carry no credential which Kubernetes knows. Its error refuses one.
 	Senders authenticator.Request
+	// Tokens, if set, authenticates bearer tokens that are neither the admin's nor of a ServiceAccount.
+	Tokens authenticator.Token
+	// Anonymous, if set, says which requests without a credential are anonymous; else all are. The others are refused.
+	Anonymous *apiserverapi.AnonymousAuthConfig
 	// OwnTime is a mounted path whose handler bounds how long its requests take: the filter that does so would hang up on
 	// a client whose body does not come, where the handler has an answer.
 	OwnTime string
@@ -109,11 +114,14 @@ func NewDecoder(encryption value.ResourceTransformers) kubestorage.Decoder {
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so
 // that no token of one is valid in another even if their keys were the same.
 func (o Options) Issuer() string {
-	if o.PathPrefix == "" {
-		return "https://kubernetes.default.svc.cluster.local"
-	}
-	return "https://kubernetes.default.svc.cluster.local" + o.PathPrefix
+	return firstIssuer + o.PathPrefix
 }
+
+// firstIssuer is the issuer of a cluster without a path prefix, as upstream's distributions have it.
+const firstIssuer = "https://kubernetes.default.svc.cluster.local"
+
+// IsIssuer reports whether a URL is, or could be, the issuer of a cluster's ServiceAccount tokens.
+func IsIssuer(url string) bool { return url == firstIssuer || strings.HasPrefix(url, firstIssuer+"/") }
 
 func (o Options) audiences() authenticator.Audiences { return authenticator.Audiences{o.Issuer()} }
 

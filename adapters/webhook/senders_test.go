@@ -104,6 +104,11 @@ func TestWhoSignsIsWhoTheSecretSays(t *testing.T) {
 	}
 	elsewhere := httptest.NewRequest(http.MethodPost, "/api/v1/pods", strings.NewReader(body))
 	elsewhere.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(hub.Sum(nil)))
+	// As a TokenReview asks (k8s.io/kubernetes/pkg/registry/authentication/tokenreview/storage.go).
+	review := &http.Request{Header: http.Header{"Authorization": {"Bearer token"}}}
+	if _, ok, err := s.AuthenticateRequest(review); ok || err != nil {
+		t.Errorf("a token that is reviewed: %t, %v", ok, err)
+	}
 	if _, ok, err := s.AuthenticateRequest(elsewhere); ok || err != nil {
 		t.Errorf("on another path: %t, %v", ok, err)
 	}

@@ -123,7 +123,7 @@ func signed(req *http.Request) bool {
 
 // AuthenticateRequest implements authenticator.Request.
 func (s *Signatures) AuthenticateRequest(req *http.Request) (*authenticator.Response, bool, error) {
-	if req.URL.Path != s.Path || !signed(req) {
+	if !signed(req) || req.URL.Path != s.Path { // what a TokenReview asks about has no URL
 		return nil, false, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, MaxBytes+1))

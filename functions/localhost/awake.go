@@ -10,6 +10,7 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
@@ -104,10 +105,14 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.samples = samples.New(samples.Options{
 		Store: h.store, Partition: info.Partition(), Logs: logs, Decoder: apiserver.NewDecoder(h.encryption), Now: time.Now,
 	})
+	var anonymous *apiserverapi.AnonymousAuthConfig
+	if h.opts.Authentication != nil {
+		anonymous = h.opts.Authentication.Anonymous
+	}
 	a.server, err = apiserver.New(apiserver.Options{
 		Logs: logs, Keys: serverKeys, Address: h.address, PathPrefix: cluster.PathPrefix(info.Name), ServiceRange: cluster.ServiceRange,
 		Encryption: h.encryption, Senders: &webhook.Signatures{Path: eventsPath, Secrets: a.senderSecrets, Now: time.Now}, OwnTime: eventsPath,
-		Metrics: a.samples,
+		Metrics: a.samples, Tokens: h.issuers, Anonymous: anonymous,
 	})
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func (h *Host) workFrozen(ctx context.Context, a *awake) error {
 // the process calls it before.
 func (h *Host) Rest(ctx context.Context) error {
 	h.clusters.sleepExcess()
-	var errs []error
+	errs := []error{h.issuers.Idle(ctx)}
 	for _, a := range h.clusters.allAwake() {
 		for _, l := range a.logs {
 			errs = append(errs, l.Idle(ctx))

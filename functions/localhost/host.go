@@ -22,6 +22,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/oidc"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -58,6 +59,8 @@ type Options struct {
 	// EncryptionConfig is a file with upstream's EncryptionConfiguration, which says what is encrypted in the
 	// store and how; empty for nothing.
 	EncryptionConfig string
+	// Authentication says which tokens are accepted beside the clusters' own, and who is anonymous; nil for none and all.
+	Authentication *oidc.Config
 	// Store of everything. Without one, an embedded store in the data directory is opened.
 	Store Store
 	// Front is set for a host that others listen for (OpenBehind): Listen, Data, Kubeconfig and SimulateNodes mean
@@ -104,6 +107,8 @@ type Host struct {
 	cache *tablelog.Cache
 	// encryption is nil if nothing is encrypted.
 	encryption value.ResourceTransformers
+	// issuers are those whose tokens all clusters accept.
+	issuers *oidc.Issuers
 	// instance tells this process from others on a shared store, empty if there are none.
 	instance string
 	pki      *pki
@@ -191,7 +196,9 @@ func (h *Host) Close() error {
 }
 
 func newHost(o Options) *Host {
-	h := &Host{opts: o, store: o.Store.Store, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes)}
+	h := &Host{
+		opts: o, store: o.Store.Store, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes), issuers: oidc.New(o.Authentication, time.Now),
+	}
 	h.maker.Registry.Store = h.store
 	h.watches, h.endWatches = context.WithCancel(context.Background())
 	if o.Store.Shared {

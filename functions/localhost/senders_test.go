@@ -62,8 +62,14 @@ func (h hurried) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 // newOutside opens a host whose cluster lets "shop", who signs with senderKey, and nobody else but the admin send events.
 func newOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{store: memorytable.New()}
-	o.Host = behind(t, o.store, 0)
+	store := memorytable.New()
+	return outsideOf(t, store, behind(t, store, 0))
+}
+
+// outsideOf is newOutside of a host that is open.
+func outsideOf(t *testing.T, store *memorytable.Store, h *Host) *outside {
+	t.Helper()
+	o := &outside{store: store, Host: h}
 	o.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { o.route(hurried{w}, req) }))
 	t.Cleanup(o.server.Close)
 	config, err := o.Kubeconfig(t.Context())

@@ -28,6 +28,9 @@ const (
 	addressEnv = "ZEROPLANE_ADDRESS"
 	tableEnv   = "ZEROPLANE_TABLE"
 	caFileEnv  = "ZEROPLANE_CA_FILE"
+	// authenticationEnv is an AuthenticationConfiguration, authenticationFileEnv a file with one.
+	authenticationEnv     = "ZEROPLANE_AUTHENTICATION_CONFIG"
+	authenticationFileEnv = "ZEROPLANE_AUTHENTICATION_CONFIG_FILE"
 	// websiteEnv is set by Azure to the name of the app's own.
 	websiteEnv = "WEBSITE_HOSTNAME"
 )
@@ -57,6 +60,7 @@ The app's settings say the rest:
   ZEROPLANE_BELLS_QUEUE     the queue of the function "bells", ` + storagequeue.DefaultQueue + ` if not set
   ` + caFileEnv + `         a file with the CA of the app's certificate, if it is not a public one
   ` + logLevelEnv + `       debug, info, warn or error; info, which has every decision, if not set
+` + authenticationHelp + `
 
 ` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
@@ -75,6 +79,7 @@ Lambda sets ` + lambdahost.RuntimeEnv + ` and the credentials of the function's 
   ZEROPLANE_BELLS_QUEUE            the address of the SQS queue that the function hears
   ` + caFileEnv + `                a file with the CA of the URL's certificate, if it is not a public one
   ` + logLevelEnv + `              debug, info, warn or error; info, which has every decision, if not set
+` + authenticationHelp + `
 
 ` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
@@ -185,6 +190,9 @@ func hostedOptions(ctx context.Context, client *http.Client) (o localhost.Option
 		if o.Front.RootCA, err = os.ReadFile(file); err != nil { //nolint:gosec // the operator names the file
 			return o, fmt.Errorf("%s: %w", caFileEnv, err)
 		}
+	}
+	if o.Authentication, err = authenticationFromEnv(); err != nil {
+		return o, err
 	}
 	store := storeOptions{kind: ahead.AzureStore, table: os.Getenv(tableEnv), client: client}
 	o.Store, err = store.open(ctx)

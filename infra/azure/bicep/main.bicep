@@ -14,6 +14,9 @@ param sealKey string = ''
 @description('Whether bells are published to the Event Grid topic too. Only with the subscription of subscription.bicep.')
 param pushBells bool = false
 
+@description('An AuthenticationConfiguration, the whole document: whose tokens the API accepts (docs/entra.md). Empty for the clusters\' own alone.')
+param authenticationConfig string = ''
+
 @description('Memory of an instance, in MB. Billing is by this figure.')
 @allowed([
   512
@@ -329,6 +332,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         {
           name: 'ZEROPLANE_ADDRESS'
           value: empty(address) ? '${appName}.azurewebsites.net' : address
+        }
+        {
+          name: 'ZEROPLANE_AUTHENTICATION_CONFIG'
+          value: authenticationConfig
         }
         {
           name: 'ZEROPLANE_EVENTGRID_TOPIC'

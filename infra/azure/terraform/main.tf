@@ -254,6 +254,7 @@ locals {
     ZEROPLANE_BELLS_QUEUE                     = local.bells_queue_name
     ZEROPLANE_SEAL_KEY                        = "@Microsoft.KeyVault(SecretUri=${azurerm_key_vault.this.vault_uri}secrets/${local.seal_key_name})"
     ZEROPLANE_ADDRESS                         = local.address
+    ZEROPLANE_AUTHENTICATION_CONFIG           = var.authentication_config
     ZEROPLANE_EVENTGRID_TOPIC                 = local.push ? azurerm_eventgrid_topic.this.endpoint : ""
     APPLICATIONINSIGHTS_CONNECTION_STRING     = azurerm_application_insights.this.connection_string
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "ClientId=${azurerm_user_assigned_identity.app.client_id};Authorization=AAD"

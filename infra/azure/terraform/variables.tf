@@ -35,6 +35,12 @@ variable "webhook_token" {
   default     = ""
 }
 
+variable "authentication_config" {
+  description = "An AuthenticationConfiguration, the whole document: whose tokens the API accepts (docs/entra.md). Empty for the clusters' own alone."
+  type        = string
+  default     = ""
+}
+
 variable "instance_memory_mb" {
   description = "Memory of an instance, in MB. Billing is by this figure."
   type        = number
