@@ -14,6 +14,8 @@ type board struct {
 	byRoom []int64
 	// avoidances and preferences are raw scores, nil when they are zero everywhere.
 	avoidances, preferences []int64
+	// images are scores, nil when they are zero everywhere.
+	images []int64
 	// seen is how far into run.touched this board has followed.
 	seen int
 	// full is set once no node can take the class. Room only shrinks during a run.
@@ -54,6 +56,7 @@ func (r *run) newBoard(c *class) *board {
 		}
 		b.avoidances = setRaw(b.avoidances, i, avoidance(c, n.node), len(nodes))
 		b.preferences = setRaw(b.preferences, i, preference(c, n.node), len(nodes))
+		b.images = setRaw(b.images, i, r.cluster.imageLocality(c.images, n), len(nodes))
 	}
 	return b
 }
@@ -98,7 +101,7 @@ func (b *board) follow(r *run) {
 func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 	avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
 	totals := b.byRoom
-	if avoid > 0 || prefer > 0 {
+	if avoid > 0 || prefer > 0 || b.images != nil {
 		totals = make([]int64, len(b.byRoom))
 		for i, byRoom := range b.byRoom {
 			totals[i] = closed
@@ -141,6 +144,9 @@ func (b *board) byObject(at int, avoid, prefer int64) int64 {
 	}
 	if prefer > 0 {
 		total += affinityWeight * normalize(b.preferences[at], prefer, false)
+	}
+	if b.images != nil {
+		total += b.images[at]
 	}
 	return total
 }

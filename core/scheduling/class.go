@@ -17,6 +17,7 @@ type class struct {
 	request       request
 	least         share
 	balanced      share
+	images        []string
 
 	key  string
 	refs int
@@ -33,6 +34,7 @@ func newClass(pod *corev1.Pod) *class {
 		request:       newRequest(pod),
 		least:         leastShare(pod),
 		balanced:      balancedShare(pod),
+		images:        imageNames(pod),
 	}
 }
 

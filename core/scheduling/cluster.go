@@ -17,6 +17,8 @@ type Cluster struct {
 	hashes []uint64
 	// known counts the nodes that have an object.
 	known int
+	// imageNodes counts the nodes that have an image, by its name.
+	imageNodes map[string]int
 
 	pods    map[types.NamespacedName]*entry
 	waiting map[types.NamespacedName]*entry
@@ -37,6 +39,8 @@ type nodeState struct {
 	cpuShown, memoryShown int64
 	ports                 portSet
 	pods                  []*entry
+	// images are the sizes in bytes of the images that the node has, by name.
+	images map[string]int64
 }
 
 // entry is a pod of the cluster: on a node, or waiting for one with a class.
@@ -52,11 +56,12 @@ type entry struct {
 // NewCluster returns an empty cluster.
 func NewCluster() *Cluster {
 	return &Cluster{
-		index:   map[string]int{},
-		pods:    map[types.NamespacedName]*entry{},
-		waiting: map[types.NamespacedName]*entry{},
-		charges: map[string]*charge{},
-		classes: map[string]*class{},
+		index:      map[string]int{},
+		imageNodes: map[string]int{},
+		pods:       map[types.NamespacedName]*entry{},
+		waiting:    map[types.NamespacedName]*entry{},
+		charges:    map[string]*charge{},
+		classes:    map[string]*class{},
 	}
 }
 
@@ -68,6 +73,9 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	}
 	n.node = node
 	n.offered = newAmounts(node.Status.Allocatable)
+	c.countImages(n.images, -1)
+	n.images = imagesOf(node)
+	c.countImages(n.images, 1)
 }
 
 // DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
@@ -76,10 +84,12 @@ func (c *Cluster) DeleteNode(name string) {
 	if !ok || c.nodes[at].node == nil {
 		return
 	}
-	c.nodes[at].node = nil
-	c.nodes[at].offered = amounts{}
+	n := c.nodes[at]
+	n.node, n.offered = nil, amounts{}
+	c.countImages(n.images, -1)
+	n.images = nil
 	c.known--
-	c.dropEmpty(c.nodes[at])
+	c.dropEmpty(n)
 }
 
 // SetPod adds a pod or replaces the one of its name. Pods with spec.nodeName count on that node until

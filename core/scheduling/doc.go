@@ -37,6 +37,7 @@
 //	fit.go            NodeResourcesFit
 //	least.go          NodeResourcesFit's LeastAllocated, score weight 1
 //	balanced.go       NodeResourcesBalancedAllocation, score weight 1
+//	images.go         ImageLocality, score weight 1
 //
 // NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
 //
@@ -49,6 +50,5 @@
 // repeats: a change of the cluster is what makes a pod be looked at again.
 //
 // Victims are not chosen: for a pod that would fit if pods of lower priority went, the message ends
-// after the reasons of the filters. Volumes, pod affinity, topology spread, image locality and
-// claims for devices are not looked at.
+// after the reasons of the filters. Volumes, pod affinity, topology spread and claims for devices are not looked at.
 package scheduling

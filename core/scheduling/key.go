@@ -77,6 +77,10 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 	key = binary.AppendVarint(key, int64(priorityOf(pod)))
 	policy := pod.Spec.PreemptionPolicy
 	key = appendBool(key, policy != nil && *policy == corev1.PreemptNever)
+	for _, name := range imageNames(pod) {
+		key = appendString(key, name)
+	}
+	key = appendCount(key, -1) // no length: the end of the images
 	key = appendCount(key, len(pod.Spec.Tolerations))
 	for i := range pod.Spec.Tolerations {
 		t := &pod.Spec.Tolerations[i]

@@ -37,7 +37,7 @@ var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
-	names.NodeResourcesBalancedAllocation: true, names.DefaultPreemption: true, names.DefaultBinder: true,
+	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
 // upstream is kube-scheduler's framework over one state of a cluster.
@@ -256,6 +256,13 @@ func anyNode(t *rapid.T, name string) *corev1.Node {
 			"example.com/gpu":   *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI),
 		}},
 	}
+	for _, image := range []string{"a:latest", "b:1", "example.com:5000/c:latest"} {
+		if rapid.Bool().Draw(t, "has image") {
+			node.Status.Images = append(node.Status.Images, corev1.ContainerImage{
+				Names: []string{image, "other"}, SizeBytes: int64(rapid.SampledFrom([]int{1, 30, 300, 900, 3000}).Draw(t, "size")) << 20,
+			})
+		}
+	}
 	node.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
 	for range rapid.IntRange(0, 2).Draw(t, "taints") {
 		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
@@ -283,6 +290,10 @@ func anyRequests(t *rapid.T) corev1.ResourceList {
 	return requests
 }
 
+func anyImage(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"", "a", "a:latest", "a:2", "b:1", "example.com:5000/c", "other"}).Draw(t, "image")
+}
+
 func anyPod(t *rapid.T, name string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -291,12 +302,12 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{
 			SchedulerName: "default-scheduler", Priority: new(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
-			Containers: []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
+			Containers: []corev1.Container{{Name: "main", Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "inits") {
-		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
+		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
 		if rapid.Bool().Draw(t, "sidecar") {
 			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
@@ -320,6 +331,9 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 			HostIP:   rapid.SampledFrom([]string{"", "0.0.0.0", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"),
 			Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
 		}}
+	}
+	if rapid.IntRange(0, 4).Draw(t, "mounts an image") == 0 {
+		pod.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: anyImage(t)}}}}
 	}
 	anyTolerations(t, pod)
 	anyAffinity(t, pod)
