@@ -16,6 +16,8 @@ type board struct {
 	avoidances, preferences []int64
 	// images are scores, nil when they are zero everywhere.
 	images []int64
+	// hard and soft are the constraints on how pods spread, kept up with the run.
+	hard, soft []*spread
 	// seen is how far into run.touched this board has followed.
 	seen int
 	// full is set once no node can take the class. Room only shrinks during a run.
@@ -44,6 +46,8 @@ func (r *run) newBoard(c *class) *board {
 		b.full = true
 		return b
 	}
+	b.hard = r.cluster.newSpreads(c, c.spreading.hard, true)
+	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
 	b.open, b.byRoom = r.spare.open, r.spare.byRoom
 	if r.spare = (board{}); b.open == nil {
 		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
@@ -59,6 +63,12 @@ func (r *run) newBoard(c *class) *board {
 		b.images = setRaw(b.images, i, r.cluster.imageLocality(c.images, n), len(nodes))
 	}
 	return b
+}
+
+// release lets go of what the board holds of the cluster.
+func (b *board) release(c *Cluster) {
+	c.releaseSpreads(b.hard)
+	c.releaseSpreads(b.soft)
 }
 
 func setRaw(scores []int64, i int, score int64, size int) []int64 {
@@ -84,6 +94,15 @@ func (b *board) score(n *nodeState) int64 {
 // follow brings the board up to the placements that the run has made since it last looked.
 func (b *board) follow(r *run) {
 	news := r.touched[b.seen:]
+	for i, at := range news {
+		e := r.assumed[b.seen+i]
+		for _, s := range b.hard {
+			s.follow(e, at)
+		}
+		for _, s := range b.soft {
+			s.follow(e, at)
+		}
+	}
 	b.seen = len(r.touched)
 	if len(news) > len(b.byRoom) {
 		for i, n := range r.cluster.nodes {
@@ -99,17 +118,7 @@ func (b *board) follow(r *run) {
 // best is the node with the highest total among those that can take the class; among equals, the one
 // whose hash with salt is lowest.
 func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
-	avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
-	totals := b.byRoom
-	if avoid > 0 || prefer > 0 || b.images != nil {
-		totals = make([]int64, len(b.byRoom))
-		for i, byRoom := range b.byRoom {
-			totals[i] = closed
-			if byRoom != closed {
-				totals[i] = byRoom + b.byObject(i, avoid, prefer)
-			}
-		}
-	}
+	totals, constant := b.totals(c)
 	score = int64(closed)
 	for _, total := range totals {
 		score = max(score, total)
@@ -117,8 +126,46 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 	if score == closed {
 		return -1, closed
 	}
-	at = lowestHash(c, totals, score, salt)
-	return at, b.byRoom[at] + b.byObject(at, avoid, prefer)
+	return lowestHash(c, totals, score, salt), score + constant
+}
+
+// totals are the weighted sums of the scores, closed for nodes that cannot take the class, but for what is the same for
+// all nodes, which it also returns. The caller may not alter them.
+func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
+	open := b.unrefused()
+	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
+	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 {
+		return open, b.byObject(0, 0, 0)
+	}
+	totals = make([]int64, len(open))
+	for i, score := range open {
+		totals[i] = closed
+		if score != closed {
+			totals[i] = score + b.byObject(i, avoid, prefer)
+		}
+	}
+	if len(b.soft) > 0 {
+		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, make([]float64, len(totals)))
+	}
+	return totals, 0
+}
+
+// unrefused is byRoom without the nodes that other pods keep the class off.
+func (b *board) unrefused() []int64 {
+	if len(b.hard) == 0 {
+		return b.byRoom
+	}
+	open := make([]int64, len(b.byRoom))
+	for i, byRoom := range b.byRoom {
+		open[i] = byRoom
+		if byRoom == closed {
+			continue
+		}
+		if reason, _ := spreadRefusal(b.hard, i, nil); reason != "" {
+			open[i] = closed
+		}
+	}
+	return open
 }
 
 // lowestHash picks one of the nodes that have the score.

@@ -18,6 +18,7 @@ type class struct {
 	least         share
 	balanced      share
 	images        []string
+	spreading     spreading
 
 	key  string
 	refs int
@@ -35,6 +36,7 @@ func newClass(pod *corev1.Pod) *class {
 		least:         leastShare(pod),
 		balanced:      balancedShare(pod),
 		images:        imageNames(pod),
+		spreading:     newSpreading(pod),
 	}
 }
 

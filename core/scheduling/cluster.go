@@ -25,6 +25,10 @@ type Cluster struct {
 
 	charges map[string]*charge
 	classes map[string]*class
+	kins    map[string]*kin
+	// columns and selections are what classes ask for, by label and by selector.
+	columns    map[string]*column
+	selections map[string]*selection
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -51,6 +55,9 @@ type entry struct {
 	// on and at are the node that the pod is on and its place in the node's list.
 	on *nodeState
 	at int
+	// kin are the pods like it, and among its place there.
+	kin   *kin
+	among int
 }
 
 // NewCluster returns an empty cluster.
@@ -62,6 +69,9 @@ func NewCluster() *Cluster {
 		waiting:    map[types.NamespacedName]*entry{},
 		charges:    map[string]*charge{},
 		classes:    map[string]*class{},
+		kins:       map[string]*kin{},
+		columns:    map[string]*column{},
+		selections: map[string]*selection{},
 	}
 }
 
@@ -76,6 +86,9 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	c.countImages(n.images, -1)
 	n.images = imagesOf(node)
 	c.countImages(n.images, 1)
+	for _, col := range c.columns {
+		col.set(n.at, node)
+	}
 }
 
 // DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
@@ -88,6 +101,9 @@ func (c *Cluster) DeleteNode(name string) {
 	n.node, n.offered = nil, amounts{}
 	c.countImages(n.images, -1)
 	n.images = nil
+	for _, col := range c.columns {
+		col.of[at] = nowhere
+	}
 	c.known--
 	c.dropEmpty(n)
 }
@@ -101,11 +117,13 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 	case pod.Spec.NodeName != "" && !finished(pod):
 		e := &entry{pod: pod, charge: c.chargeOf(pod)}
 		c.pods[name] = e
+		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
 	case waits(pod):
 		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod)}
 		c.pods[name] = e
 		c.waiting[name] = e
+		c.join(e, pod)
 	}
 }
 
@@ -122,6 +140,7 @@ func (c *Cluster) DeletePod(namespace, podName string) {
 		n.take(e)
 		c.dropEmpty(n)
 	}
+	c.part(e)
 	c.release(e)
 }
 
@@ -139,6 +158,12 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	c.index[name] = n.at
 	c.nodes = append(c.nodes, n)
 	c.hashes = append(c.hashes, hashString(name))
+	for _, col := range c.columns {
+		col.of = append(col.of, nowhere)
+	}
+	for _, s := range c.selections {
+		s.counts = append(s.counts, 0)
+	}
 	return n
 }
 
@@ -153,6 +178,14 @@ func (c *Cluster) dropEmpty(n *nodeState) {
 	c.index[last.name] = last.at
 	c.nodes[end] = nil
 	c.nodes, c.hashes = c.nodes[:end], c.hashes[:end]
+	for _, col := range c.columns {
+		col.of[n.at] = col.of[end]
+		col.of = col.of[:end]
+	}
+	for _, s := range c.selections {
+		s.counts[n.at] = s.counts[end]
+		s.counts = s.counts[:end]
+	}
 	delete(c.index, n.name)
 }
 
@@ -179,4 +212,7 @@ func (n *nodeState) count(e *entry, by int64) {
 	n.cpuShown += by * e.charge.cpuShown
 	n.memoryShown += by * e.charge.memoryShown
 	n.ports.add(e.charge.ports, int(by))
+	for _, s := range e.kin.chosen {
+		s.counts[n.at] += int32(by)
+	}
 }

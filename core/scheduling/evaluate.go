@@ -18,13 +18,14 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 	b := r.newBoard(class)
 	e := Evaluation{Scores: map[string]int64{}}
 	if !b.full {
-		avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
-		for i, byRoom := range b.byRoom {
-			if byRoom != closed {
-				e.Scores[c.nodes[i].name] = byRoom + b.byObject(i, avoid, prefer)
+		totals, constant := b.totals(c)
+		for i, total := range totals {
+			if total != closed {
+				e.Scores[c.nodes[i].name] = total + constant
 			}
 		}
 	}
+	b.release(c)
 	if len(e.Scores) == 0 {
 		e.Message = c.explain(class)
 	}

@@ -17,15 +17,26 @@ type verdict struct {
 }
 
 // verdictOn asks the rules in upstream's order about a node with this room.
-func verdictOn(c *class, n *nodeState, used *amounts, ports portSet) verdict {
+func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others others) verdict {
 	if reason := refusal(c, n.node); reason != "" {
 		return verdict{reasons: []string{reason}}
 	}
 	if !ports.free(c.ports) {
 		return verdict{reasons: []string{reasonPorts}, resolvable: true}
 	}
-	reasons, resolvable := c.request.shortfalls(&n.offered, used)
-	return verdict{reasons, resolvable}
+	if reasons, resolvable := c.request.shortfalls(&n.offered, used); len(reasons) > 0 {
+		return verdict{reasons, resolvable}
+	}
+	if reason, resolvable := spreadRefusal(others.spreads, n.at, others.victims); reason != "" {
+		return verdict{[]string{reason}, resolvable}
+	}
+	return verdict{}
+}
+
+// others are the pods elsewhere that count, and those of the node itself that would go before.
+type others struct {
+	spreads []*spread
+	victims []*entry
 }
 
 // explain says why no node can take the class.
@@ -42,16 +53,18 @@ func (c *Cluster) explain(cl *class) string {
 			cl, sayReasons(c.known, all))
 	}
 	reasons := map[string]int{}
+	spreads := c.newSpreads(cl, cl.spreading.hard, true)
+	defer c.releaseSpreads(spreads)
 	dryRun := preemption{}
 	for _, n := range c.nodes {
 		if n.node == nil {
 			continue
 		}
-		v := verdictOn(cl, n, &n.used, n.ports)
+		v := verdictOn(cl, n, &n.used, n.ports, others{spreads: spreads})
 		for _, reason := range v.reasons {
 			reasons[reason]++
 		}
-		dryRun.consider(cl, n, v)
+		dryRun.consider(cl, n, v, spreads)
 	}
 	message := sayReasons(c.known, reasons)
 	if dryRun.helps && !cl.neverPreempts {

@@ -93,12 +93,31 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 			key = appendString(appendString(key, label), pod.Spec.NodeSelector[label])
 		}
 	}
+	key = appendSpreading(key, pod)
 	if pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil {
 		return append(key, 0)
 	}
 	// Of plain strings and numbers, which always encode.
 	terms, _ := json.Marshal(pod.Spec.Affinity.NodeAffinity)
 	return appendString(append(key, 1), string(terms))
+}
+
+// appendSpreading writes what newSpreading reads, of the labels only what the constraints make of them.
+func appendSpreading(key []byte, pod *corev1.Pod) []byte {
+	if len(pod.Spec.TopologySpreadConstraints) == 0 {
+		return append(key, 0)
+	}
+	s := newSpreading(pod)
+	key = appendString(append(key, 1), s.namespace)
+	for kind, list := range [][]spreadConstraint{s.hard, s.soft} {
+		for i := range list {
+			c := &list[i]
+			key = appendString(appendString(append(key, byte(kind)), c.topologyKey), c.selector.String())
+			key = binary.AppendVarint(binary.AppendVarint(key, int64(c.maxSkew)), int64(c.minDomains))
+			key = appendBool(appendBool(appendBool(key, c.honorAffinity), c.honorTaints), c.self)
+		}
+	}
+	return append(key, 2)
 }
 
 // appendList writes a resource list in order of name, each value whole and in thousandths, since

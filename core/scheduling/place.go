@@ -72,6 +72,8 @@ func Place(in Input) Result {
 func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	r := &run{cluster: c, seed: seed, boards: map[*class]*board{}, served: map[*class]int{}}
 
+	c.settleColumns()
+
 	// 1. The queue.
 	waiting := make([]*entry, 0, len(c.waiting))
 	for _, e := range c.waiting {
@@ -128,7 +130,7 @@ func (r *run) nodeFor(e *entry) (*nodeState, int64) {
 	salt := mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
 	at, score := b.best(r.cluster, salt)
 	if at < 0 {
-		b.full = true
+		b.full = len(b.hard) == 0 // elsewhere, pods that come may open a node
 		return nil, 0
 	}
 	return r.cluster.nodes[at], score
@@ -140,8 +142,10 @@ func (r *run) retire(c *class) {
 	if r.served[c] < c.refs {
 		return
 	}
-	if b := r.boards[c]; b.open != nil {
-		r.spare = *b
+	b := r.boards[c]
+	if b.open != nil {
+		r.spare = board{open: b.open, byRoom: b.byRoom}
 	}
+	b.release(r.cluster)
 	delete(r.boards, c)
 }

@@ -37,7 +37,8 @@ var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
-	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.DefaultPreemption: true, names.DefaultBinder: true,
+	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true,
+	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
 // upstream is kube-scheduler's framework over one state of a cluster.
@@ -218,6 +219,9 @@ func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pendin
 			pod := anyPod(t, fmt.Sprintf("assigned-%d", i))
 			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
 			keepPortsApart(pod, assigned)
+			if rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
+				pod.DeletionTimestamp = new(metav1.NewTime(now))
+			}
 			if rapid.IntRange(0, 4).Draw(t, "resized") == 0 {
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 					Name: "main", Resources: &corev1.ResourceRequirements{Requests: anyRequests(t)}, AllocatedResources: anyRequests(t),
@@ -246,7 +250,7 @@ func keepPortsApart(pod *corev1.Pod, assigned []*corev1.Pod) {
 func anyNode(t *rapid.T, name string) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			"zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
+			corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
 		}},
 		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
 			"cpu":               *resource.NewMilliQuantity(int64(rapid.IntRange(0, 8000).Draw(t, "cpu")), resource.DecimalSI),
@@ -255,6 +259,12 @@ func anyNode(t *rapid.T, name string) *corev1.Node {
 			"pods":              *resource.NewQuantity(int64(rapid.IntRange(0, 8).Draw(t, "pods")), resource.DecimalSI),
 			"example.com/gpu":   *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI),
 		}},
+	}
+	if rapid.IntRange(0, 9).Draw(t, "has no host name") == 0 {
+		delete(node.Labels, corev1.LabelHostname)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "has a zone") != 0 {
+		node.Labels[corev1.LabelTopologyZone] = rapid.SampledFrom([]string{"", "z1", "z2", "z3"}).Draw(t, "topology zone")
 	}
 	for _, image := range []string{"a:latest", "b:1", "example.com:5000/c:latest"} {
 		if rapid.Bool().Draw(t, "has image") {
@@ -297,7 +307,8 @@ func anyImage(t *rapid.T) string {
 func anyPod(t *rapid.T, name string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: name, UID: types.UID(name),
+			Namespace: rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace"), Name: name, UID: types.UID(name),
+			Labels:            rapid.SampledFrom([]map[string]string{nil, {"app": "a"}, {"app": "b"}, {"app": "a", "v": "1"}, {"app": "a", "v": "2"}}).Draw(t, "labels"),
 			CreationTimestamp: metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second)),
 		},
 		Spec: corev1.PodSpec{
@@ -337,7 +348,33 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 	}
 	anyTolerations(t, pod)
 	anyAffinity(t, pod)
+	anySpreading(t, pod)
 	return pod
+}
+
+func anySpreading(t *rapid.T, pod *corev1.Pod) {
+	for range rapid.SampledFrom([]int{0, 0, 1, 1, 2, 3}).Draw(t, "constraints") {
+		c := corev1.TopologySpreadConstraint{
+			MaxSkew:           int32(rapid.IntRange(1, 3).Draw(t, "skew")),
+			TopologyKey:       rapid.SampledFrom([]string{corev1.LabelHostname, corev1.LabelTopologyZone, "zone", "size"}).Draw(t, "topology"),
+			WhenUnsatisfiable: rapid.SampledFrom([]corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}).Draw(t, "when"),
+			LabelSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+				nil, {}, {MatchLabels: map[string]string{"app": "a"}}, {MatchLabels: map[string]string{"app": "b"}},
+				{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "v", Operator: metav1.LabelSelectorOpDoesNotExist}}},
+				{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpExists}}},
+			}).Draw(t, "spreads"),
+		}
+		if c.LabelSelector != nil && rapid.IntRange(0, 3).Draw(t, "own labels") == 0 {
+			c.MatchLabelKeys = []string{"v"}
+		}
+		if c.WhenUnsatisfiable == corev1.DoNotSchedule && rapid.IntRange(0, 3).Draw(t, "needs domains") == 0 {
+			c.MinDomains = new(int32(rapid.IntRange(1, 4).Draw(t, "domains")))
+		}
+		policies := []*corev1.NodeInclusionPolicy{nil, new(corev1.NodeInclusionPolicyHonor), new(corev1.NodeInclusionPolicyIgnore)}
+		c.NodeAffinityPolicy = rapid.SampledFrom(policies).Draw(t, "affinity policy")
+		c.NodeTaintsPolicy = rapid.SampledFrom(policies).Draw(t, "taints policy")
+		pod.Spec.TopologySpreadConstraints = append(pod.Spec.TopologySpreadConstraints, c)
+	}
 }
 
 func anyTolerations(t *rapid.T, pod *corev1.Pod) {
