@@ -29,6 +29,7 @@ type Cluster struct {
 	// columns and selections are what classes ask for, by label and by selector.
 	columns    map[string]*column
 	selections map[string]*selection
+	groupings  map[string]*grouping
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -72,6 +73,7 @@ func NewCluster() *Cluster {
 		kins:       map[string]*kin{},
 		columns:    map[string]*column{},
 		selections: map[string]*selection{},
+		groupings:  map[string]*grouping{},
 	}
 }
 

@@ -13,7 +13,7 @@ type Evaluation struct {
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
 // nothing.
 func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
-	class := newClass(pod)
+	class := newClass(pod, c.spreadingOf(pod))
 	r := &run{cluster: c}
 	b := r.newBoard(class)
 	e := Evaluation{Scores: map[string]int64{}}

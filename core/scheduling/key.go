@@ -93,7 +93,6 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 			key = appendString(appendString(key, label), pod.Spec.NodeSelector[label])
 		}
 	}
-	key = appendSpreading(key, pod)
 	if pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil {
 		return append(key, 0)
 	}
@@ -102,13 +101,12 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 	return appendString(append(key, 1), string(terms))
 }
 
-// appendSpreading writes what newSpreading reads, of the labels only what the constraints make of them.
-func appendSpreading(key []byte, pod *corev1.Pod) []byte {
-	if len(pod.Spec.TopologySpreadConstraints) == 0 {
+// appendSpreading writes constraints: of the pod's labels only what they make of them.
+func appendSpreading(key []byte, s *spreading) []byte {
+	if len(s.hard)+len(s.soft) == 0 {
 		return append(key, 0)
 	}
-	s := newSpreading(pod)
-	key = appendString(append(key, 1), s.namespace)
+	key = appendBool(appendString(append(key, 1), s.namespace), s.defaulted)
 	for kind, list := range [][]spreadConstraint{s.hard, s.soft} {
 		for i := range list {
 			c := &list[i]

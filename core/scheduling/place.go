@@ -73,6 +73,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	r := &run{cluster: c, seed: seed, boards: map[*class]*board{}, served: map[*class]int{}}
 
 	c.settleColumns()
+	c.regroup()
 
 	// 1. The queue.
 	waiting := make([]*entry, 0, len(c.waiting))

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clientcache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
@@ -48,7 +50,7 @@ type upstream struct {
 	nodes     []*corev1.Node
 }
 
-func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod) *upstream {
+func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping) *upstream {
 	metrics.Register()
 	config, err := latest.Default()
 	if err != nil {
@@ -69,6 +71,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 			t.Fatal(err)
 		}
 	}
+	stock(t, factory, groups)
 	snapshot := cache.NewSnapshot(assigned, nodes)
 	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client),
@@ -164,8 +167,10 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		for _, pod := range assigned {
 			kept.SetPod(pod)
 		}
+		groups := anyGrouping(t)
+		groups.tell(kept)
 		got := kept.Evaluate(pending[0])
-		want := newUpstream(t, nodes, assigned, pending).evaluate(t, pending[0])
+		want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, pending[0])
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
 		}
@@ -175,14 +180,21 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
-		result := scheduling.Place(scheduling.Input{
-			Nodes: nodes, Pods: append(append([]*corev1.Pod{}, assigned...), pending...), Seed: rapid.Uint64().Draw(t, "seed"), Now: now,
-		})
+		kept := scheduling.NewCluster()
+		for _, node := range nodes {
+			kept.SetNode(node)
+		}
+		for _, pod := range append(append([]*corev1.Pod{}, assigned...), pending...) {
+			kept.SetPod(pod)
+		}
+		groups := anyGrouping(t) // known later than the pods
+		groups.tell(kept)
+		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
 		if len(result.Placements)+len(result.Unschedulable) != len(pending) {
 			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
 		}
 		for _, placed := range result.Placements {
-			scores := newUpstream(t, nodes, assigned, pending).evaluate(t, placed.Pod).Scores
+			scores := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod).Scores
 			for name, score := range scores {
 				if score > scores[placed.Node] {
 					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
@@ -196,12 +208,80 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 			assigned = append(assigned, bound)
 		}
 		for _, failed := range result.Unschedulable {
-			want := newUpstream(t, nodes, assigned, pending).evaluate(t, failed.Pod)
+			want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, failed.Pod)
 			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
 				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
 			}
 		}
 	})
+}
+
+// grouping is the Services and controllers of a cluster.
+type grouping struct {
+	services []*corev1.Service
+	sets     []*appsv1.ReplicaSet
+	stateful []*appsv1.StatefulSet
+	older    []*corev1.ReplicationController
+}
+
+func anyGrouping(t *rapid.T) grouping {
+	var g grouping
+	selectors := []map[string]string{nil, {}, {"app": "a"}, {"app": "b"}, {"v": "1"}, {"app": "a", "v": "2"}}
+	for i := range rapid.IntRange(0, 2).Draw(t, "services") {
+		g.services = append(g.services, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("s%d", i)},
+			Spec:       corev1.ServiceSpec{Selector: rapid.SampledFrom(selectors).Draw(t, "serves")},
+		})
+	}
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "owner"}
+	chosen := func() map[string]string { return rapid.SampledFrom(selectors).Draw(t, "controls") }
+	if rapid.Bool().Draw(t, "has a set") {
+		g.sets = append(g.sets, &appsv1.ReplicaSet{ObjectMeta: meta, Spec: appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: chosen()}}})
+	}
+	if rapid.Bool().Draw(t, "has a stateful set") {
+		g.stateful = append(g.stateful, &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: chosen()}}})
+	}
+	if rapid.Bool().Draw(t, "has a controller") {
+		g.older = append(g.older, &corev1.ReplicationController{ObjectMeta: meta, Spec: corev1.ReplicationControllerSpec{Selector: chosen()}})
+	}
+	return g
+}
+
+// tell gives a grouping to the core.
+func (g grouping) tell(c *scheduling.Cluster) {
+	for _, s := range g.services {
+		c.SetService(s)
+	}
+	for _, s := range g.sets {
+		c.SetController("ReplicaSet", s.Namespace, s.Name, s.Spec.Selector)
+	}
+	for _, s := range g.stateful {
+		c.SetController("StatefulSet", s.Namespace, s.Name, s.Spec.Selector)
+	}
+	for _, s := range g.older {
+		c.SetController("ReplicationController", s.Namespace, s.Name, &metav1.LabelSelector{MatchLabels: s.Spec.Selector})
+	}
+}
+
+// stock puts a grouping into informers.
+func stock(t *rapid.T, factory informers.SharedInformerFactory, g grouping) {
+	add := func(store clientcache.Store, obj any) {
+		if err := store.Add(obj); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range g.services {
+		add(factory.Core().V1().Services().Informer().GetStore(), s)
+	}
+	for _, s := range g.sets {
+		add(factory.Apps().V1().ReplicaSets().Informer().GetStore(), s)
+	}
+	for _, s := range g.stateful {
+		add(factory.Apps().V1().StatefulSets().Informer().GetStore(), s)
+	}
+	for _, s := range g.older {
+		add(factory.Core().V1().ReplicationControllers().Informer().GetStore(), s)
+	}
 }
 
 func describe(pod *corev1.Pod) string {
@@ -349,6 +429,10 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 	anyTolerations(t, pod)
 	anyAffinity(t, pod)
 	anySpreading(t, pod)
+	if kind := rapid.SampledFrom([]string{"", "", "apps/v1/ReplicaSet", "apps/v1/StatefulSet", "v1/ReplicationController", "batch/v1/Job", "v1/ReplicaSet"}).Draw(t, "owner"); kind != "" {
+		at := strings.LastIndex(kind, "/")
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: kind[:at], Kind: kind[at+1:], Name: "owner", Controller: new(true)}}
+	}
 	return pod
 }
 
