@@ -5,7 +5,7 @@ import corev1 "k8s.io/api/core/v1"
 // closed marks, on a board, a node that cannot take the class.
 const closed = -1
 
-// board is one class's view of the nodes during one run, by node index.
+// board is one group's view of the nodes during one run, by node index.
 type board struct {
 	class *class
 	// open tells the nodes that pass the rules over the node object alone.
@@ -18,9 +18,11 @@ type board struct {
 	images []int64
 	// hard and soft are the constraints on how pods spread, kept up with the run.
 	hard, soft []*spread
+	// interpod is what the group and other pods ask of each other, nil for nothing.
+	interpod *interpod
 	// seen is how far into run.touched this board has followed.
 	seen int
-	// full is set once no node can take the class. Room only shrinks during a run.
+	// full is set when no node can ever take the class.
 	full bool
 }
 
@@ -39,8 +41,8 @@ func refusal(c *class, node *corev1.Node) string {
 	return ""
 }
 
-func (r *run) newBoard(c *class) *board {
-	nodes := r.cluster.nodes
+func (r *run) newBoard(g group, k *kin) *board {
+	c, nodes := g.class, r.cluster.nodes
 	b := &board{class: c, seen: len(r.touched)}
 	if c.affinity.conflict() {
 		b.full = true
@@ -48,6 +50,7 @@ func (r *run) newBoard(c *class) *board {
 	}
 	b.hard = r.cluster.newSpreads(c, c.spreading.hard, true)
 	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
+	b.interpod = r.cluster.newInterpod(g.neighbourhood, k, r.heard[k].terms)
 	b.open, b.byRoom = r.spare.open, r.spare.byRoom
 	if r.spare = (board{}); b.open == nil {
 		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
@@ -69,6 +72,7 @@ func (r *run) newBoard(c *class) *board {
 func (b *board) release(c *Cluster) {
 	c.releaseSpreads(b.hard)
 	c.releaseSpreads(b.soft)
+	c.releaseInterpod(b.interpod)
 }
 
 func setRaw(scores []int64, i int, score int64, size int) []int64 {
@@ -102,6 +106,7 @@ func (b *board) follow(r *run) {
 		for _, s := range b.soft {
 			s.follow(e, at)
 		}
+		b.interpod.follow(e, at)
 	}
 	b.seen = len(r.touched)
 	if len(news) > len(b.byRoom) {
@@ -134,7 +139,7 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
 	open := b.unrefused()
 	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
-	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 {
+	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() {
 		return open, b.byObject(0, 0, 0)
 	}
 	totals = make([]int64, len(open))
@@ -147,12 +152,15 @@ func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
 	if len(b.soft) > 0 {
 		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, make([]float64, len(totals)))
 	}
+	if b.interpod.scored() {
+		b.interpod.addScores(totals, make([]int64, len(totals)))
+	}
 	return totals, 0
 }
 
 // unrefused is byRoom without the nodes that other pods keep the class off.
 func (b *board) unrefused() []int64 {
-	if len(b.hard) == 0 {
+	if len(b.hard) == 0 && b.interpod == nil {
 		return b.byRoom
 	}
 	open := make([]int64, len(b.byRoom))
@@ -162,6 +170,8 @@ func (b *board) unrefused() []int64 {
 			continue
 		}
 		if reason, _ := spreadRefusal(b.hard, i, nil); reason != "" {
+			open[i] = closed
+		} else if reason, _ := b.interpod.refusal(i, nil); reason != "" {
 			open[i] = closed
 		}
 	}

@@ -72,6 +72,7 @@ func (c *Cluster) release(e *entry) {
 	if e.charge.refs--; e.charge.refs == 0 {
 		delete(c.charges, e.charge.key)
 	}
+	c.releaseNeighbourhood(e.neighbourhood)
 	if e.class != nil {
 		c.releaseClass(e.class)
 	}

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -30,6 +31,11 @@ type Cluster struct {
 	columns    map[string]*column
 	selections map[string]*selection
 	groupings  map[string]*grouping
+	// namespaces are the labels of those that are known, neighbourhoods what pods ask of others, and carried what those
+	// on nodes say.
+	namespaces     map[string]labels.Set
+	neighbourhoods map[string]*neighbourhood
+	carried        map[string]*carried
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -59,21 +65,26 @@ type entry struct {
 	// kin are the pods like it, and among its place there.
 	kin   *kin
 	among int
+	// neighbourhood is what it asks of other pods, nil for nothing.
+	neighbourhood *neighbourhood
 }
 
 // NewCluster returns an empty cluster.
 func NewCluster() *Cluster {
 	return &Cluster{
-		index:      map[string]int{},
-		imageNodes: map[string]int{},
-		pods:       map[types.NamespacedName]*entry{},
-		waiting:    map[types.NamespacedName]*entry{},
-		charges:    map[string]*charge{},
-		classes:    map[string]*class{},
-		kins:       map[string]*kin{},
-		columns:    map[string]*column{},
-		selections: map[string]*selection{},
-		groupings:  map[string]*grouping{},
+		index:          map[string]int{},
+		imageNodes:     map[string]int{},
+		pods:           map[types.NamespacedName]*entry{},
+		waiting:        map[types.NamespacedName]*entry{},
+		charges:        map[string]*charge{},
+		classes:        map[string]*class{},
+		kins:           map[string]*kin{},
+		columns:        map[string]*column{},
+		selections:     map[string]*selection{},
+		groupings:      map[string]*grouping{},
+		namespaces:     map[string]labels.Set{},
+		neighbourhoods: map[string]*neighbourhood{},
+		carried:        map[string]*carried{},
 	}
 }
 
@@ -117,12 +128,12 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 	c.DeletePod(pod.Namespace, pod.Name)
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
 		c.pods[name] = e
 		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
 	case waits(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
 		c.pods[name] = e
 		c.waiting[name] = e
 		c.join(e, pod)
@@ -166,6 +177,9 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	for _, s := range c.selections {
 		s.counts = append(s.counts, 0)
 	}
+	for _, s := range c.carried {
+		s.counts = append(s.counts, 0)
+	}
 	return n
 }
 
@@ -185,6 +199,10 @@ func (c *Cluster) dropEmpty(n *nodeState) {
 		col.of = col.of[:end]
 	}
 	for _, s := range c.selections {
+		s.counts[n.at] = s.counts[end]
+		s.counts = s.counts[:end]
+	}
+	for _, s := range c.carried {
 		s.counts[n.at] = s.counts[end]
 		s.counts = s.counts[:end]
 	}
@@ -215,6 +233,12 @@ func (n *nodeState) count(e *entry, by int64) {
 	n.memoryShown += by * e.charge.memoryShown
 	n.ports.add(e.charge.ports, int(by))
 	for _, s := range e.kin.chosen {
+		s.counts[n.at] += int32(by)
+	}
+	if e.neighbourhood == nil {
+		return
+	}
+	for _, s := range e.neighbourhood.carried {
 		s.counts[n.at] += int32(by)
 	}
 }

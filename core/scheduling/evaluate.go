@@ -13,9 +13,14 @@ type Evaluation struct {
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
 // nothing.
 func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
-	class := newClass(pod, c.spreadingOf(pod))
-	r := &run{cluster: c}
-	b := r.newBoard(class)
+	like := &entry{
+		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
+		kin: &kin{namespace: pod.Namespace, labels: pod.Labels},
+	}
+	defer c.releaseNeighbourhood(like.neighbourhood)
+	r := newRun(c, 0)
+	g := r.groupOf(like)
+	b := r.newBoard(g, like.kin)
 	e := Evaluation{Scores: map[string]int64{}}
 	if !b.full {
 		totals, constant := b.totals(c)
@@ -27,7 +32,7 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 	}
 	b.release(c)
 	if len(e.Scores) == 0 {
-		e.Message = c.explain(class)
+		e.Message = r.explain(g, like.kin)
 	}
 	return e
 }

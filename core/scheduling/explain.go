@@ -30,20 +30,25 @@ func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others othe
 	if reason, resolvable := spreadRefusal(others.spreads, n.at, others.victims); reason != "" {
 		return verdict{[]string{reason}, resolvable}
 	}
+	if reason, resolvable := others.interpod.refusal(n.at, others.victims); reason != "" {
+		return verdict{[]string{reason}, resolvable}
+	}
 	return verdict{}
 }
 
 // others are the pods elsewhere that count, and those of the node itself that would go before.
 type others struct {
-	spreads []*spread
-	victims []*entry
+	spreads  []*spread
+	interpod *interpod
+	victims  []*entry
 }
 
 // explain says why no node can take the class.
 //
 // Upstream: FitError.Error in pkg/scheduler/framework/types.go and ErrNoNodesAvailable in
 // pkg/scheduler/scheduler.go.
-func (c *Cluster) explain(cl *class) string {
+func (r *run) explain(g group, k *kin) string {
+	c, cl := r.cluster, g.class
 	if c.known == 0 {
 		return reasonNoNodes
 	}
@@ -55,16 +60,19 @@ func (c *Cluster) explain(cl *class) string {
 	reasons := map[string]int{}
 	spreads := c.newSpreads(cl, cl.spreading.hard, true)
 	defer c.releaseSpreads(spreads)
+	interpod := c.newInterpod(g.neighbourhood, k, r.heard[k].terms)
+	defer c.releaseInterpod(interpod)
+	around := others{spreads: spreads, interpod: interpod}
 	dryRun := preemption{}
 	for _, n := range c.nodes {
 		if n.node == nil {
 			continue
 		}
-		v := verdictOn(cl, n, &n.used, n.ports, others{spreads: spreads})
+		v := verdictOn(cl, n, &n.used, n.ports, around)
 		for _, reason := range v.reasons {
 			reasons[reason]++
 		}
-		dryRun.consider(cl, n, v, spreads)
+		dryRun.consider(cl, n, v, around)
 	}
 	message := sayReasons(c.known, reasons)
 	if dryRun.helps && !cl.neverPreempts {

@@ -22,26 +22,48 @@ type kin struct {
 	key string
 }
 
-// selection counts on each node the pods that a selector chooses, while some class asks.
+// selection counts on each node the pods that something chooses, while some class asks.
 type selection struct {
-	namespace string
-	selector  labels.Selector
+	choice
 	// counts are of pods, by node index.
 	counts []int32
-
-	key  string
-	refs int
+	refs   int
 }
 
-// chooses reports whether pods of a kind are counted. An empty selector chooses none, and pods that leave do not count.
+// choice tells which pods are chosen. Equal keys choose the same.
+type choice struct {
+	key     string
+	chooses func(*kin) bool
+}
+
+// spreadingOver chooses the pods of a namespace that a selector selects. An empty one selects none, and pods that leave do
+// not count.
 //
 // Upstream: countPodsMatchSelector in plugins/podtopologyspread/common.go.
-func (s *selection) chooses(k *kin) bool {
-	return !k.leaving && !s.selector.Empty() && s.matches(k)
+func spreadingOver(namespace string, selector labels.Selector) choice {
+	return choice{"spread/" + namespace + "/" + selector.String() + nothing(selector), func(k *kin) bool {
+		return !k.leaving && !selector.Empty() && selects(namespace, selector, k)
+	}}
 }
 
-func (s *selection) matches(k *kin) bool {
-	return k.namespace == s.namespace && s.selector.Matches(k.labels)
+func selects(namespace string, selector labels.Selector, k *kin) bool {
+	return k.namespace == namespace && selector.Matches(k.labels)
+}
+
+// choosing chooses the pods that all of a waiting pod's terms do.
+func (c *Cluster) choosing(terms []term) choice {
+	key := "near"
+	for i := range terms {
+		key += "/" + terms[i].String()
+	}
+	return choice{key, func(k *kin) bool {
+		for i := range terms {
+			if !c.chosenBy(&terms[i], k) {
+				return false
+			}
+		}
+		return true
+	}}
 }
 
 // join puts a pod among its kin.
@@ -75,13 +97,12 @@ func (c *Cluster) part(e *entry) {
 	}
 }
 
-// selectionOf finds what a selector chooses in a namespace, or counts it. The caller releases it.
-func (c *Cluster) selectionOf(namespace string, selector labels.Selector) *selection {
-	key := namespace + "/" + selector.String()
-	s := c.selections[key]
+// selectionOf finds a selection, or counts it. The caller releases it.
+func (c *Cluster) selectionOf(choice choice) *selection {
+	s := c.selections[choice.key]
 	if s == nil {
-		s = &selection{namespace: namespace, selector: selector, key: key, counts: make([]int32, len(c.nodes))}
-		c.selections[key] = s
+		s = &selection{choice: choice, counts: make([]int32, len(c.nodes))}
+		c.selections[choice.key] = s
 		for _, k := range c.kins {
 			if !s.chooses(k) {
 				continue

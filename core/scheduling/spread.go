@@ -91,8 +91,9 @@ func (s *spreadConstraint) includes(c *class, node *corev1.Node) bool {
 // spread is one constraint over the nodes, kept up during a run.
 type spread struct {
 	*spreadConstraint
-	column *column
-	chosen *selection
+	namespace string
+	column    *column
+	chosen    *selection
 	// counted tells the nodes whose pods count, by node index. domains are those that such nodes are in, and sums their
 	// pods, by domain.
 	counted []bool
@@ -110,7 +111,7 @@ func (c *Cluster) newSpreads(cl *class, constraints []spreadConstraint, requireA
 	spreads := make([]*spread, len(constraints))
 	for i := range constraints {
 		s := &constraints[i]
-		spreads[i] = &spread{spreadConstraint: s, column: c.columnOf(s.topologyKey), chosen: c.selectionOf(cl.spreading.namespace, s.selector), stale: true}
+		spreads[i] = &spread{spreadConstraint: s, namespace: cl.spreading.namespace, column: c.columnOf(s.topologyKey), chosen: c.selectionOf(spreadingOver(cl.spreading.namespace, s.selector)), stale: true}
 	}
 	for _, s := range spreads {
 		s.counted = make([]bool, len(c.nodes))
@@ -230,7 +231,7 @@ func spreadRefusal(spreads []*spread, at int, victims []*entry) (reason string, 
 		less := int32(0)
 		if s.counted[at] {
 			for _, v := range victims {
-				if s.chosen.matches(v.kin) { // leaving or not: updateWithPod does not ask
+				if selects(s.namespace, s.selector, v.kin) { // leaving or not: updateWithPod does not ask
 					less++
 				}
 			}

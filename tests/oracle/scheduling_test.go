@@ -39,7 +39,7 @@ var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
-	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true,
+	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
 	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
@@ -222,6 +222,8 @@ type grouping struct {
 	sets     []*appsv1.ReplicaSet
 	stateful []*appsv1.StatefulSet
 	older    []*corev1.ReplicationController
+	// namespaces are those that are known; the one of a pod may be missing.
+	namespaces []*corev1.Namespace
 }
 
 func anyGrouping(t *rapid.T) grouping {
@@ -232,6 +234,13 @@ func anyGrouping(t *rapid.T) grouping {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("s%d", i)},
 			Spec:       corev1.ServiceSpec{Selector: rapid.SampledFrom(selectors).Draw(t, "serves")},
 		})
+	}
+	for _, name := range []string{"default", "other", "empty"} {
+		if rapid.IntRange(0, 5).Draw(t, "is known") != 0 {
+			g.namespaces = append(g.namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+				Name: name, Labels: rapid.SampledFrom([]map[string]string{nil, {"team": "x"}, {"team": "y"}}).Draw(t, "team"),
+			}})
+		}
 	}
 	meta := metav1.ObjectMeta{Namespace: "default", Name: "owner"}
 	chosen := func() map[string]string { return rapid.SampledFrom(selectors).Draw(t, "controls") }
@@ -249,6 +258,9 @@ func anyGrouping(t *rapid.T) grouping {
 
 // tell gives a grouping to the core.
 func (g grouping) tell(c *scheduling.Cluster) {
+	for _, n := range g.namespaces {
+		c.SetNamespace(n)
+	}
 	for _, s := range g.services {
 		c.SetService(s)
 	}
@@ -269,6 +281,9 @@ func stock(t *rapid.T, factory informers.SharedInformerFactory, g grouping) {
 		if err := store.Add(obj); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, n := range g.namespaces {
+		add(factory.Core().V1().Namespaces().Informer().GetStore(), n)
 	}
 	for _, s := range g.services {
 		add(factory.Core().V1().Services().Informer().GetStore(), s)
@@ -429,6 +444,7 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 	anyTolerations(t, pod)
 	anyAffinity(t, pod)
 	anySpreading(t, pod)
+	anyNeighbours(t, pod)
 	if kind := rapid.SampledFrom([]string{"", "", "apps/v1/ReplicaSet", "apps/v1/StatefulSet", "v1/ReplicationController", "batch/v1/Job", "v1/ReplicaSet"}).Draw(t, "owner"); kind != "" {
 		at := strings.LastIndex(kind, "/")
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: kind[:at], Kind: kind[at+1:], Name: "owner", Controller: new(true)}}
@@ -458,6 +474,44 @@ func anySpreading(t *rapid.T, pod *corev1.Pod) {
 		c.NodeAffinityPolicy = rapid.SampledFrom(policies).Draw(t, "affinity policy")
 		c.NodeTaintsPolicy = rapid.SampledFrom(policies).Draw(t, "taints policy")
 		pod.Spec.TopologySpreadConstraints = append(pod.Spec.TopologySpreadConstraints, c)
+	}
+}
+
+// anyNeighbours gives a pod affinities to other pods, or none.
+func anyNeighbours(t *rapid.T, pod *corev1.Pod) {
+	some := rapid.SampledFrom([]int{0, 0, 0, 1, 2})
+	required := func() (out []corev1.PodAffinityTerm) {
+		for range some.Draw(t, "required terms") {
+			out = append(out, anyPodTerm(t))
+		}
+		return out
+	}
+	preferred := func() (out []corev1.WeightedPodAffinityTerm) {
+		for range some.Draw(t, "preferred terms") {
+			out = append(out, corev1.WeightedPodAffinityTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), PodAffinityTerm: anyPodTerm(t)})
+		}
+		return out
+	}
+	if rapid.IntRange(0, 2).Draw(t, "has affinity") == 0 {
+		pod.Spec.Affinity.PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required(), PreferredDuringSchedulingIgnoredDuringExecution: preferred()}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "has anti-affinity") == 0 {
+		pod.Spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required(), PreferredDuringSchedulingIgnoredDuringExecution: preferred()}
+	}
+}
+
+func anyPodTerm(t *rapid.T) corev1.PodAffinityTerm {
+	return corev1.PodAffinityTerm{
+		TopologyKey: rapid.SampledFrom([]string{corev1.LabelHostname, corev1.LabelTopologyZone, "zone", "none"}).Draw(t, "topology"),
+		LabelSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+			nil, {}, {MatchLabels: map[string]string{"app": "a"}}, {MatchLabels: map[string]string{"app": "b"}}, {MatchLabels: map[string]string{"app": "c"}},
+			{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"a"}}}},
+		}).Draw(t, "pods"),
+		Namespaces: rapid.SampledFrom([][]string{nil, nil, {"default"}, {"other"}, {"default", "other"}}).Draw(t, "namespaces"),
+		NamespaceSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+			nil, nil, {}, {MatchLabels: map[string]string{"team": "x"}},
+			{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: metav1.LabelSelectorOpDoesNotExist}}},
+		}).Draw(t, "namespace selector"),
 	}
 }
 
