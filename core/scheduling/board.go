@@ -22,8 +22,24 @@ type board struct {
 	interpod *interpod
 	// seen is how far into run.touched this board has followed.
 	seen int
+	// work is room to calculate in.
+	work work
 	// full is set when no node can ever take the class.
 	full bool
+}
+
+// work is arrays by node index that hold nothing between two questions.
+type work struct {
+	open, totals, scores []int64
+	fractions            []float64
+}
+
+// sized returns an array of a length, the same each time.
+func sized[T any](array *[]T, n int) []T {
+	if len(*array) != n {
+		*array = make([]T, n)
+	}
+	return *array
 }
 
 // nodeRules are the rules that read the class and the node object only, in upstream's order, each
@@ -142,7 +158,7 @@ func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
 	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() {
 		return open, b.byObject(0, 0, 0)
 	}
-	totals = make([]int64, len(open))
+	totals = sized(&b.work.totals, len(open))
 	for i, score := range open {
 		totals[i] = closed
 		if score != closed {
@@ -150,10 +166,10 @@ func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
 		}
 	}
 	if len(b.soft) > 0 {
-		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, make([]float64, len(totals)))
+		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, sized(&b.work.fractions, len(totals)))
 	}
 	if b.interpod.scored() {
-		b.interpod.addScores(totals, make([]int64, len(totals)))
+		b.interpod.addScores(totals, sized(&b.work.scores, len(totals)))
 	}
 	return totals, 0
 }
@@ -163,7 +179,7 @@ func (b *board) unrefused() []int64 {
 	if len(b.hard) == 0 && b.interpod == nil {
 		return b.byRoom
 	}
-	open := make([]int64, len(b.byRoom))
+	open := sized(&b.work.open, len(b.byRoom))
 	for i, byRoom := range b.byRoom {
 		open[i] = byRoom
 		if byRoom == closed {

@@ -289,5 +289,8 @@ func (p *interpod) addScores(totals, scores []int64) {
 	}
 }
 
+// demands reports whether anything is required.
+func (p *interpod) demands() bool { return p != nil && len(p.near)+len(p.apart)+len(p.keptOff) > 0 }
+
 // scored reports whether there is anything to score.
 func (p *interpod) scored() bool { return p != nil && len(p.preferred)+len(p.liked) > 0 }

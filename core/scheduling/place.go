@@ -36,7 +36,9 @@ type Failure struct {
 type Result struct {
 	Placements    []Placement
 	Unschedulable []Failure
-	Plan          plan.Plan
+	// Neighbours is set when some placement depends on pods of other nodes.
+	Neighbours bool
+	Plan       plan.Plan
 }
 
 // run is one pass over the pending pods.
@@ -54,6 +56,8 @@ type run struct {
 	touched    []int
 	assumed    []*entry
 	placements []Placement
+	// neighbours is set when one of them depends on pods of other nodes.
+	neighbours bool
 	// hopeless are the groups that no node can take in this run.
 	hopeless map[group]bool
 }
@@ -122,7 +126,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	}
 
 	// 3. Reasons, once per class, of the cluster as it now is.
-	result := Result{Placements: r.placements}
+	result := Result{Placements: r.placements, Neighbours: r.neighbours}
 	messages := map[group]string{}
 	for _, e := range failed {
 		g := r.groupOf(e)
@@ -194,6 +198,7 @@ func (r *run) nodeFor(g group, e *entry) (*nodeState, int64) {
 		r.hopeless[g] = len(b.hard) == 0 && b.interpod == nil
 		return nil, 0
 	}
+	r.neighbours = r.neighbours || len(b.hard) > 0 || b.interpod.demands()
 	return r.cluster.nodes[at], score
 }
 

@@ -303,13 +303,13 @@ func (c *Cluster) spreadScores(spreads []*spread, requireAll bool, totals []int6
 
 // among is the number of domains that the open nodes are in.
 func (s *spread) among(spreads []*spread, requireAll bool, totals []int64) int {
-	seen := make([]bool, len(s.column.ids))
+	seen, unlabelled := make([]bool, len(s.column.ids)), s.column.ids[""]
 	size := 0
 	for i := range totals {
 		if totals[i] == closed || requireAll && !inAll(spreads, i) {
 			continue
 		}
-		domain := domainOr(s.column.of[i], s.column.ids[""])
+		domain := domainOr(s.column.of[i], unlabelled)
 		if !seen[domain] {
 			seen[domain] = true
 			size++

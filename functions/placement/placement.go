@@ -25,10 +25,11 @@ const component = "system:kube-scheduler"
 // groups are the logs whose changes may let a pod be placed, also those that only say which pods belong together.
 var (
 	groups = []string{kubestorage.PodsGroup, kubestorage.NodesGroup}
-	also   = []string{kubestorage.ObjectsGroup, kubestorage.WorkloadsGroup}
+	also   = []string{kubestorage.ObjectsGroup, kubestorage.WorkloadsGroup, kubestorage.ConfigGroup}
 )
 
 var (
+	namespaces             = plan.Namespaces.GroupResource()
 	services               = corev1.Resource("services")
 	replicationControllers = corev1.Resource("replicationcontrollers")
 	replicaSets            = plan.ReplicaSets.GroupResource()
@@ -100,7 +101,7 @@ func (w *warm) advance(ctx context.Context, b *consumer.Batch, s *consumer.Snaps
 
 // group tells which pods belong together.
 func (w *warm) group(s *consumer.Snapshot) error {
-	for _, gr := range []schema.GroupResource{services, replicationControllers, replicaSets, statefulSets} {
+	for _, gr := range []schema.GroupResource{namespaces, services, replicationControllers, replicaSets, statefulSets} {
 		objects, err := consumer.List[metav1.Object](s, gr, "")
 		if err != nil {
 			return err
@@ -112,9 +113,11 @@ func (w *warm) group(s *consumer.Snapshot) error {
 	return nil
 }
 
-// setGrouping takes a Service or a controller.
+// setGrouping takes a namespace, a Service or a controller.
 func (w *warm) setGrouping(obj any) {
 	switch o := obj.(type) {
+	case *corev1.Namespace:
+		w.cluster.SetNamespace(o)
 	case *corev1.Service:
 		w.cluster.SetService(o)
 	case *corev1.ReplicationController:
@@ -176,14 +179,17 @@ func (w *warm) regroup(s *consumer.Snapshot, ev tablelog.Event) bool {
 	kind, controls := map[schema.GroupResource]string{
 		replicationControllers: "ReplicationController", replicaSets: "ReplicaSet", statefulSets: "StatefulSet",
 	}[gr]
-	if gr != services && !controls {
+	if gr != namespaces && gr != services && !controls {
 		return true
 	}
 	if ev.Entry == nil {
-		if controls {
+		switch {
+		case controls:
 			w.cluster.DeleteController(kind, namespace, name)
-		} else {
+		case gr == services:
 			w.cluster.DeleteService(namespace, name)
+		default:
+			w.cluster.DeleteNamespace(name)
 		}
 		return true
 	}
