@@ -59,6 +59,8 @@ type readSet struct {
 	nodes   map[string]bool
 	// addresses are the nodes whose pods' addresses were read.
 	addresses map[string]bool
+	// assigned is set when all that is on nodes was read.
+	assigned bool
 	// selecting are the reads of the objects that labels select, and of whole resources.
 	selecting []plan.Read
 }
@@ -71,6 +73,8 @@ func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
 			s.named[kubestorage.KeyOf(r.Resource.GroupResource(), r.Namespace, r.Name)] = true
 		case r.Owner != "":
 			s.owners[r.Resource.GroupResource().String()+"/"+string(r.Owner)] = true
+		case r.Assigned:
+			s.assigned = true
 		case r.Node != "" && r.Addresses:
 			s.addresses[r.Node] = true
 		case r.Node != "":
@@ -100,7 +104,7 @@ func (s *readSet) concerns(ev tablelog.Event) bool {
 	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
 		return true
 	}
-	if len(s.nodes)+len(s.addresses) > 0 && gr == plan.Pods.GroupResource() && s.moves(ev) {
+	if s.readsNodes() && gr == plan.Pods.GroupResource() && s.moves(ev) {
 		return true
 	}
 	return slices.ContainsFunc(s.selecting, func(r plan.Read) bool {
@@ -123,8 +127,11 @@ func (s *readSet) sameStanding(ev tablelog.Event) bool {
 	}
 	return before.UID == after.UID && (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) &&
 		over(before) == over(after) && slices.Equal(ev.Prev.Owners, ev.Entry.Owners) && maps.Equal(before.Labels, after.Labels) &&
-		(len(s.nodes)+len(s.addresses) == 0 || !s.moves(ev))
+		(!s.readsNodes() || !s.moves(ev))
 }
+
+// readsNodes reports whether it matters where pods are.
+func (s *readSet) readsNodes() bool { return s.assigned || len(s.nodes)+len(s.addresses) > 0 }
 
 func over(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
@@ -160,6 +167,8 @@ type occupation struct {
 	uid        string
 	generation int64
 	address    string
+	// labels are noted where all that is on nodes was read.
+	labels string
 }
 
 // moves reports whether a change of a pod changes what is taken of a node that was read: that a pod on
@@ -174,7 +183,7 @@ func (s *readSet) moves(ev tablelog.Event) bool {
 		return true
 	}
 	before.address, after.address = "", ""
-	return before != after && (s.nodes[before.node] || s.nodes[after.node])
+	return before != after && (s.assigned || s.nodes[before.node] || s.nodes[after.node])
 }
 
 func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
@@ -185,7 +194,11 @@ func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
 	if pod == nil || pod.Spec.NodeName == "" || over(pod) {
 		return occupation{}, true
 	}
-	return occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation, address: pod.Status.PodIP}, true
+	o := occupation{node: pod.Spec.NodeName, uid: string(pod.UID), generation: pod.Generation, address: pod.Status.PodIP}
+	if s.assigned {
+		o.labels = labels.Set(pod.Labels).String()
+	}
+	return o, true
 }
 
 func (s *readSet) selected(selector labels.Selector, e *tablelog.Entry) bool {

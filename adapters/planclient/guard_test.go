@@ -67,6 +67,7 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 	byNode := plan.Read{Resource: plan.Pods, Node: "n"}
 	byLabel := plan.Read{Resource: plan.Pods, Namespace: "default", Selector: labels.SelectorFromSet(labels.Set{"app": "web"})}
 	addresses := plan.Read{Resource: plan.Pods, Node: "n", Addresses: true}
+	assigned := plan.Read{Resource: plan.Pods, Assigned: true}
 	whole := plan.Read{Resource: plan.Nodes}
 	garbled := &tablelog.Entry{Key: "core/pods/default/a", Value: []byte("no object")}
 	node := &tablelog.Entry{Key: "core/nodes/n"}
@@ -101,6 +102,11 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 		"an address of another node":       {addresses, change(p(on("m")), p(on("m"), address)), false},
 		"a pod without one is bound":       {addresses, change(p(), p(on("n"))), false},
 		"an address, for its resources":    {byNode, change(p(on("n")), p(on("n"), address)), false},
+		"of all nodes, a pod is bound":     {assigned, change(p(), p(on("m"))), true},
+		"of all nodes, a pod goes":         {assigned, change(p(on("m")), nil), true},
+		"of all nodes, one is relabelled":  {assigned, change(p(on("m"), labelled("web")), p(on("m"), labelled("db"))), true},
+		"of all nodes, a pod runs":         {assigned, change(p(on("m")), p(on("m"), phase(corev1.PodRunning))), false},
+		"of all nodes, a pod waits":        {assigned, change(nil, p(labelled("web"))), false},
 		"a selected one appears":           {byLabel, change(nil, p(labelled("web"))), true},
 		"one is selected no more":          {byLabel, change(p(labelled("web")), p(labelled("db"))), true},
 		"one with other labels":            {byLabel, change(nil, p(labelled("db"))), false},

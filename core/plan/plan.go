@@ -128,6 +128,8 @@ type Read struct {
 	// Addresses, with Node, makes it a read of the addresses that the node's pods have, and of nothing
 	// else: a pod that gets one matches.
 	Addresses bool
+	// Assigned makes it a read of which pods, with which labels, are on nodes: pods that wait do not match.
+	Assigned bool
 }
 
 // Plan is a decision.

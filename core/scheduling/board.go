@@ -5,7 +5,7 @@ import corev1 "k8s.io/api/core/v1"
 // closed marks, on a board, a node that cannot take the class.
 const closed = -1
 
-// board is one class's view of the nodes during one run, by node index.
+// board is one group's view of the nodes during one run, by node index.
 type board struct {
 	class *class
 	// open tells the nodes that pass the rules over the node object alone.
@@ -14,10 +14,32 @@ type board struct {
 	byRoom []int64
 	// avoidances and preferences are raw scores, nil when they are zero everywhere.
 	avoidances, preferences []int64
+	// images are scores, nil when they are zero everywhere.
+	images []int64
+	// hard and soft are the constraints on how pods spread, kept up with the run.
+	hard, soft []*spread
+	// interpod is what the group and other pods ask of each other, nil for nothing.
+	interpod *interpod
 	// seen is how far into run.touched this board has followed.
 	seen int
-	// full is set once no node can take the class. Room only shrinks during a run.
+	// work is room to calculate in.
+	work work
+	// full is set when no node can ever take the class.
 	full bool
+}
+
+// work is arrays by node index that hold nothing between two questions.
+type work struct {
+	open, totals, scores []int64
+	fractions            []float64
+}
+
+// sized returns an array of a length, the same each time.
+func sized[T any](array *[]T, n int) []T {
+	if len(*array) != n {
+		*array = make([]T, n)
+	}
+	return *array
 }
 
 // nodeRules are the rules that read the class and the node object only, in upstream's order, each
@@ -35,13 +57,16 @@ func refusal(c *class, node *corev1.Node) string {
 	return ""
 }
 
-func (r *run) newBoard(c *class) *board {
-	nodes := r.cluster.nodes
+func (r *run) newBoard(g group, k *kin) *board {
+	c, nodes := g.class, r.cluster.nodes
 	b := &board{class: c, seen: len(r.touched)}
 	if c.affinity.conflict() {
 		b.full = true
 		return b
 	}
+	b.hard = r.cluster.newSpreads(c, c.spreading.hard, true)
+	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
+	b.interpod = r.cluster.newInterpod(g.neighbourhood, k, r.heard[k].terms)
 	b.open, b.byRoom = r.spare.open, r.spare.byRoom
 	if r.spare = (board{}); b.open == nil {
 		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
@@ -54,8 +79,16 @@ func (r *run) newBoard(c *class) *board {
 		}
 		b.avoidances = setRaw(b.avoidances, i, avoidance(c, n.node), len(nodes))
 		b.preferences = setRaw(b.preferences, i, preference(c, n.node), len(nodes))
+		b.images = setRaw(b.images, i, r.cluster.imageLocality(c.images, n), len(nodes))
 	}
 	return b
+}
+
+// release lets go of what the board holds of the cluster.
+func (b *board) release(c *Cluster) {
+	c.releaseSpreads(b.hard)
+	c.releaseSpreads(b.soft)
+	c.releaseInterpod(b.interpod)
 }
 
 func setRaw(scores []int64, i int, score int64, size int) []int64 {
@@ -81,6 +114,16 @@ func (b *board) score(n *nodeState) int64 {
 // follow brings the board up to the placements that the run has made since it last looked.
 func (b *board) follow(r *run) {
 	news := r.touched[b.seen:]
+	for i, at := range news {
+		e := r.assumed[b.seen+i]
+		for _, s := range b.hard {
+			s.follow(e, at)
+		}
+		for _, s := range b.soft {
+			s.follow(e, at)
+		}
+		b.interpod.follow(e, at)
+	}
 	b.seen = len(r.touched)
 	if len(news) > len(b.byRoom) {
 		for i, n := range r.cluster.nodes {
@@ -96,17 +139,7 @@ func (b *board) follow(r *run) {
 // best is the node with the highest total among those that can take the class; among equals, the one
 // whose hash with salt is lowest.
 func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
-	avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
-	totals := b.byRoom
-	if avoid > 0 || prefer > 0 {
-		totals = make([]int64, len(b.byRoom))
-		for i, byRoom := range b.byRoom {
-			totals[i] = closed
-			if byRoom != closed {
-				totals[i] = byRoom + b.byObject(i, avoid, prefer)
-			}
-		}
-	}
+	totals, constant := b.totals(c)
 	score = int64(closed)
 	for _, total := range totals {
 		score = max(score, total)
@@ -114,8 +147,51 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 	if score == closed {
 		return -1, closed
 	}
-	at = lowestHash(c, totals, score, salt)
-	return at, b.byRoom[at] + b.byObject(at, avoid, prefer)
+	return lowestHash(c, totals, score, salt), score + constant
+}
+
+// totals are the weighted sums of the scores, closed for nodes that cannot take the class, but for what is the same for
+// all nodes, which it also returns. The caller may not alter them.
+func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
+	open := b.unrefused()
+	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
+	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() {
+		return open, b.byObject(0, 0, 0)
+	}
+	totals = sized(&b.work.totals, len(open))
+	for i, score := range open {
+		totals[i] = closed
+		if score != closed {
+			totals[i] = score + b.byObject(i, avoid, prefer)
+		}
+	}
+	if len(b.soft) > 0 {
+		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, sized(&b.work.fractions, len(totals)))
+	}
+	if b.interpod.scored() {
+		b.interpod.addScores(totals, sized(&b.work.scores, len(totals)))
+	}
+	return totals, 0
+}
+
+// unrefused is byRoom without the nodes that other pods keep the class off.
+func (b *board) unrefused() []int64 {
+	if len(b.hard) == 0 && b.interpod == nil {
+		return b.byRoom
+	}
+	open := sized(&b.work.open, len(b.byRoom))
+	for i, byRoom := range b.byRoom {
+		open[i] = byRoom
+		if byRoom == closed {
+			continue
+		}
+		if reason, _ := spreadRefusal(b.hard, i, nil); reason != "" {
+			open[i] = closed
+		} else if reason, _ := b.interpod.refusal(i, nil); reason != "" {
+			open[i] = closed
+		}
+	}
+	return open
 }
 
 // lowestHash picks one of the nodes that have the score.
@@ -141,6 +217,9 @@ func (b *board) byObject(at int, avoid, prefer int64) int64 {
 	}
 	if prefer > 0 {
 		total += affinityWeight * normalize(b.preferences[at], prefer, false)
+	}
+	if b.images != nil {
+		total += b.images[at]
 	}
 	return total
 }

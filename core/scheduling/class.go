@@ -17,12 +17,14 @@ type class struct {
 	request       request
 	least         share
 	balanced      share
+	images        []string
+	spreading     spreading
 
 	key  string
 	refs int
 }
 
-func newClass(pod *corev1.Pod) *class {
+func newClass(pod *corev1.Pod, spreading spreading) *class {
 	policy := pod.Spec.PreemptionPolicy
 	return &class{
 		priority:      priorityOf(pod),
@@ -33,6 +35,8 @@ func newClass(pod *corev1.Pod) *class {
 		request:       newRequest(pod),
 		least:         leastShare(pod),
 		balanced:      balancedShare(pod),
+		images:        imageNames(pod),
+		spreading:     spreading,
 	}
 }
 
@@ -51,10 +55,11 @@ func (c *Cluster) chargeOf(pod *corev1.Pod) *charge {
 
 // classOf finds the class that the pod shares with others, or makes it.
 func (c *Cluster) classOf(pod *corev1.Pod) *class {
-	c.key = appendConstraints(appendResources(c.key[:0], pod), pod)
+	spreading := c.spreadingOf(pod)
+	c.key = appendSpreading(appendConstraints(appendResources(c.key[:0], pod), pod), &spreading)
 	shared, ok := c.classes[string(c.key)]
 	if !ok {
-		shared = newClass(pod)
+		shared = newClass(pod, spreading)
 		shared.key = string(c.key)
 		c.classes[shared.key] = shared
 	}
@@ -67,10 +72,14 @@ func (c *Cluster) release(e *entry) {
 	if e.charge.refs--; e.charge.refs == 0 {
 		delete(c.charges, e.charge.key)
 	}
-	if e.class == nil {
-		return
+	c.releaseNeighbourhood(e.neighbourhood)
+	if e.class != nil {
+		c.releaseClass(e.class)
 	}
-	if e.class.refs--; e.class.refs == 0 {
-		delete(c.classes, e.class.key)
+}
+
+func (c *Cluster) releaseClass(cl *class) {
+	if cl.refs--; cl.refs == 0 {
+		delete(c.classes, cl.key)
 	}
 }

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -17,12 +18,24 @@ type Cluster struct {
 	hashes []uint64
 	// known counts the nodes that have an object.
 	known int
+	// imageNodes counts the nodes that have an image, by its name.
+	imageNodes map[string]int
 
 	pods    map[types.NamespacedName]*entry
 	waiting map[types.NamespacedName]*entry
 
 	charges map[string]*charge
 	classes map[string]*class
+	kins    map[string]*kin
+	// columns and selections are what classes ask for, by label and by selector.
+	columns    map[string]*column
+	selections map[string]*selection
+	groupings  map[string]*grouping
+	// namespaces are the labels of those that are known, neighbourhoods what pods ask of others, and carried what those
+	// on nodes say.
+	namespaces     map[string]labels.Set
+	neighbourhoods map[string]*neighbourhood
+	carried        map[string]*carried
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -37,6 +50,8 @@ type nodeState struct {
 	cpuShown, memoryShown int64
 	ports                 portSet
 	pods                  []*entry
+	// images are the sizes in bytes of the images that the node has, by name.
+	images map[string]int64
 }
 
 // entry is a pod of the cluster: on a node, or waiting for one with a class.
@@ -47,16 +62,29 @@ type entry struct {
 	// on and at are the node that the pod is on and its place in the node's list.
 	on *nodeState
 	at int
+	// kin are the pods like it, and among its place there.
+	kin   *kin
+	among int
+	// neighbourhood is what it asks of other pods, nil for nothing.
+	neighbourhood *neighbourhood
 }
 
 // NewCluster returns an empty cluster.
 func NewCluster() *Cluster {
 	return &Cluster{
-		index:   map[string]int{},
-		pods:    map[types.NamespacedName]*entry{},
-		waiting: map[types.NamespacedName]*entry{},
-		charges: map[string]*charge{},
-		classes: map[string]*class{},
+		index:          map[string]int{},
+		imageNodes:     map[string]int{},
+		pods:           map[types.NamespacedName]*entry{},
+		waiting:        map[types.NamespacedName]*entry{},
+		charges:        map[string]*charge{},
+		classes:        map[string]*class{},
+		kins:           map[string]*kin{},
+		columns:        map[string]*column{},
+		selections:     map[string]*selection{},
+		groupings:      map[string]*grouping{},
+		namespaces:     map[string]labels.Set{},
+		neighbourhoods: map[string]*neighbourhood{},
+		carried:        map[string]*carried{},
 	}
 }
 
@@ -68,6 +96,12 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	}
 	n.node = node
 	n.offered = newAmounts(node.Status.Allocatable)
+	c.countImages(n.images, -1)
+	n.images = imagesOf(node)
+	c.countImages(n.images, 1)
+	for _, col := range c.columns {
+		col.set(n.at, node)
+	}
 }
 
 // DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
@@ -76,10 +110,15 @@ func (c *Cluster) DeleteNode(name string) {
 	if !ok || c.nodes[at].node == nil {
 		return
 	}
-	c.nodes[at].node = nil
-	c.nodes[at].offered = amounts{}
+	n := c.nodes[at]
+	n.node, n.offered = nil, amounts{}
+	c.countImages(n.images, -1)
+	n.images = nil
+	for _, col := range c.columns {
+		col.of[at] = nowhere
+	}
 	c.known--
-	c.dropEmpty(c.nodes[at])
+	c.dropEmpty(n)
 }
 
 // SetPod adds a pod or replaces the one of its name. Pods with spec.nodeName count on that node until
@@ -89,13 +128,15 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 	c.DeletePod(pod.Namespace, pod.Name)
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
 		c.pods[name] = e
+		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
 	case waits(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
 		c.pods[name] = e
 		c.waiting[name] = e
+		c.join(e, pod)
 	}
 }
 
@@ -112,6 +153,7 @@ func (c *Cluster) DeletePod(namespace, podName string) {
 		n.take(e)
 		c.dropEmpty(n)
 	}
+	c.part(e)
 	c.release(e)
 }
 
@@ -129,6 +171,15 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	c.index[name] = n.at
 	c.nodes = append(c.nodes, n)
 	c.hashes = append(c.hashes, hashString(name))
+	for _, col := range c.columns {
+		col.of = append(col.of, nowhere)
+	}
+	for _, s := range c.selections {
+		s.counts = append(s.counts, 0)
+	}
+	for _, s := range c.carried {
+		s.counts = append(s.counts, 0)
+	}
 	return n
 }
 
@@ -143,6 +194,18 @@ func (c *Cluster) dropEmpty(n *nodeState) {
 	c.index[last.name] = last.at
 	c.nodes[end] = nil
 	c.nodes, c.hashes = c.nodes[:end], c.hashes[:end]
+	for _, col := range c.columns {
+		col.of[n.at] = col.of[end]
+		col.of = col.of[:end]
+	}
+	for _, s := range c.selections {
+		s.counts[n.at] = s.counts[end]
+		s.counts = s.counts[:end]
+	}
+	for _, s := range c.carried {
+		s.counts[n.at] = s.counts[end]
+		s.counts = s.counts[:end]
+	}
 	delete(c.index, n.name)
 }
 
@@ -169,4 +232,13 @@ func (n *nodeState) count(e *entry, by int64) {
 	n.cpuShown += by * e.charge.cpuShown
 	n.memoryShown += by * e.charge.memoryShown
 	n.ports.add(e.charge.ports, int(by))
+	for _, s := range e.kin.chosen {
+		s.counts[n.at] += int32(by)
+	}
+	if e.neighbourhood == nil {
+		return
+	}
+	for _, s := range e.neighbourhood.carried {
+		s.counts[n.at] += int32(by)
+	}
 }

@@ -15,7 +15,8 @@
 // with the highest score. A pod that was placed counts against its node for the rest of the run, and
 // is taken off again at the end: whether the placements were committed is for the next SetPod to say.
 //
-// Pods that no rule can tell apart share a class (class.go), and each class has a board per run
+// Pods that no rule can tell apart share a class (class.go); with what they ask of other pods and hear from them, they
+// are a group (place.go). Each group has a board per run
 // (board.go): the verdict of the rules that look at the node object alone, computed once per node,
 // and the score by resources, computed again only for nodes that got a pod since the class was last
 // served. Placing a pod therefore costs one pass over an array of integers, and not one evaluation
@@ -37,6 +38,15 @@
 //	fit.go            NodeResourcesFit
 //	least.go          NodeResourcesFit's LeastAllocated, score weight 1
 //	balanced.go       NodeResourcesBalancedAllocation, score weight 1
+//	spread.go         PodTopologySpread, score weight 2
+//	defaults.go       its constraints for pods that have none
+//	interpod.go       InterPodAffinity, score weight 2
+//	images.go         ImageLocality, score weight 1
+//
+// Pods on other nodes matter to two of them. What those rules count is kept by node for as long as a run asks for it: pods
+// with equal labels are kin (kin.go), so a selector is asked once for all of them, and the terms that pods carry are
+// counted where the pods are (terms.go). A board adds the counts up by domain (topology.go) and follows each placement.
+// A pod that fails may be let in by one that is placed after it, so such pods are tried again at the end of the run.
 //
 // NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
 //
@@ -49,6 +59,5 @@
 // repeats: a change of the cluster is what makes a pod be looked at again.
 //
 // Victims are not chosen: for a pod that would fit if pods of lower priority went, the message ends
-// after the reasons of the filters. Volumes, pod affinity, topology spread, image locality and
-// claims for devices are not looked at.
+// after the reasons of the filters. Volumes and claims for devices are not looked at.
 package scheduling

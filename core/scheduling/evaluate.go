@@ -13,20 +13,26 @@ type Evaluation struct {
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
 // nothing.
 func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
-	class := newClass(pod)
-	r := &run{cluster: c}
-	b := r.newBoard(class)
+	like := &entry{
+		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
+		kin: &kin{namespace: pod.Namespace, labels: pod.Labels},
+	}
+	defer c.releaseNeighbourhood(like.neighbourhood)
+	r := newRun(c, 0)
+	g := r.groupOf(like)
+	b := r.newBoard(g, like.kin)
 	e := Evaluation{Scores: map[string]int64{}}
 	if !b.full {
-		avoid, prefer := highestOpen(b.byRoom, b.avoidances), highestOpen(b.byRoom, b.preferences)
-		for i, byRoom := range b.byRoom {
-			if byRoom != closed {
-				e.Scores[c.nodes[i].name] = byRoom + b.byObject(i, avoid, prefer)
+		totals, constant := b.totals(c)
+		for i, total := range totals {
+			if total != closed {
+				e.Scores[c.nodes[i].name] = total + constant
 			}
 		}
 	}
+	b.release(c)
 	if len(e.Scores) == 0 {
-		e.Message = c.explain(class)
+		e.Message = r.explain(g, like.kin)
 	}
 	return e
 }

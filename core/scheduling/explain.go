@@ -17,22 +17,38 @@ type verdict struct {
 }
 
 // verdictOn asks the rules in upstream's order about a node with this room.
-func verdictOn(c *class, n *nodeState, used *amounts, ports portSet) verdict {
+func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others others) verdict {
 	if reason := refusal(c, n.node); reason != "" {
 		return verdict{reasons: []string{reason}}
 	}
 	if !ports.free(c.ports) {
 		return verdict{reasons: []string{reasonPorts}, resolvable: true}
 	}
-	reasons, resolvable := c.request.shortfalls(&n.offered, used)
-	return verdict{reasons, resolvable}
+	if reasons, resolvable := c.request.shortfalls(&n.offered, used); len(reasons) > 0 {
+		return verdict{reasons, resolvable}
+	}
+	if reason, resolvable := spreadRefusal(others.spreads, n.at, others.victims); reason != "" {
+		return verdict{[]string{reason}, resolvable}
+	}
+	if reason, resolvable := others.interpod.refusal(n.at, others.victims); reason != "" {
+		return verdict{[]string{reason}, resolvable}
+	}
+	return verdict{}
+}
+
+// others are the pods elsewhere that count, and those of the node itself that would go before.
+type others struct {
+	spreads  []*spread
+	interpod *interpod
+	victims  []*entry
 }
 
 // explain says why no node can take the class.
 //
 // Upstream: FitError.Error in pkg/scheduler/framework/types.go and ErrNoNodesAvailable in
 // pkg/scheduler/scheduler.go.
-func (c *Cluster) explain(cl *class) string {
+func (r *run) explain(g group, k *kin) string {
+	c, cl := r.cluster, g.class
 	if c.known == 0 {
 		return reasonNoNodes
 	}
@@ -42,16 +58,21 @@ func (c *Cluster) explain(cl *class) string {
 			cl, sayReasons(c.known, all))
 	}
 	reasons := map[string]int{}
+	spreads := c.newSpreads(cl, cl.spreading.hard, true)
+	defer c.releaseSpreads(spreads)
+	interpod := c.newInterpod(g.neighbourhood, k, r.heard[k].terms)
+	defer c.releaseInterpod(interpod)
+	around := others{spreads: spreads, interpod: interpod}
 	dryRun := preemption{}
 	for _, n := range c.nodes {
 		if n.node == nil {
 			continue
 		}
-		v := verdictOn(cl, n, &n.used, n.ports)
+		v := verdictOn(cl, n, &n.used, n.ports, around)
 		for _, reason := range v.reasons {
 			reasons[reason]++
 		}
-		dryRun.consider(cl, n, v)
+		dryRun.consider(cl, n, v, around)
 	}
 	message := sayReasons(c.known, reasons)
 	if dryRun.helps && !cl.neverPreempts {

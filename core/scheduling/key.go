@@ -77,6 +77,10 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 	key = binary.AppendVarint(key, int64(priorityOf(pod)))
 	policy := pod.Spec.PreemptionPolicy
 	key = appendBool(key, policy != nil && *policy == corev1.PreemptNever)
+	for _, name := range imageNames(pod) {
+		key = appendString(key, name)
+	}
+	key = appendCount(key, -1) // no length: the end of the images
 	key = appendCount(key, len(pod.Spec.Tolerations))
 	for i := range pod.Spec.Tolerations {
 		t := &pod.Spec.Tolerations[i]
@@ -95,6 +99,23 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 	// Of plain strings and numbers, which always encode.
 	terms, _ := json.Marshal(pod.Spec.Affinity.NodeAffinity)
 	return appendString(append(key, 1), string(terms))
+}
+
+// appendSpreading writes constraints: of the pod's labels only what they make of them.
+func appendSpreading(key []byte, s *spreading) []byte {
+	if len(s.hard)+len(s.soft) == 0 {
+		return append(key, 0)
+	}
+	key = appendBool(appendString(append(key, 1), s.namespace), s.defaulted)
+	for kind, list := range [][]spreadConstraint{s.hard, s.soft} {
+		for i := range list {
+			c := &list[i]
+			key = appendString(appendString(append(key, byte(kind)), c.topologyKey), c.selector.String())
+			key = binary.AppendVarint(binary.AppendVarint(key, int64(c.maxSkew)), int64(c.minDomains))
+			key = appendBool(appendBool(appendBool(key, c.honorAffinity), c.honorTaints), c.self)
+		}
+	}
+	return append(key, 2)
 }
 
 // appendList writes a resource list in order of name, each value whole and in thousandths, since

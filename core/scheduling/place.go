@@ -32,25 +32,61 @@ type Failure struct {
 	Message string
 }
 
-// Result is what a run decided, both lists in queue order.
+// Result is what a run decided: placements in the order in which they were made, the others in queue order.
 type Result struct {
 	Placements    []Placement
 	Unschedulable []Failure
-	Plan          plan.Plan
+	// Neighbours is set when some placement depends on pods of other nodes.
+	Neighbours bool
+	Plan       plan.Plan
 }
 
 // run is one pass over the pending pods.
 type run struct {
 	cluster *Cluster
 	seed    uint64
-	boards  map[*class]*board
-	// served counts the pods of each class so far; the board of a class that is through lends its
+	boards  map[group]*board
+	// left counts the pods of each group that are still to be served; the board of one that is through lends its
 	// arrays to the next.
-	served map[*class]int
-	spare  board
+	left  map[group]int
+	spare board
+	// heard are the terms of pods on nodes that concern pods of a kind.
+	heard map[*kin]hearing
 	// touched lists the nodes that got a pod, in order.
-	touched []int
-	assumed []*entry
+	touched    []int
+	assumed    []*entry
+	placements []Placement
+	// neighbours is set when one of them depends on pods of other nodes.
+	neighbours bool
+	// hopeless are the groups that no node can take in this run.
+	hopeless map[group]bool
+}
+
+// group is pods that no rule can tell apart: of one class, that ask the same of other pods, and hear the same from them.
+type group struct {
+	class         *class
+	neighbourhood *neighbourhood
+	hears         string
+}
+
+// hearing is the terms that concern pods of a kind, and a text that tells them apart.
+type hearing struct {
+	terms []*carried
+	text  string
+}
+
+// groupOf returns the group of a pod in this run.
+func (r *run) groupOf(e *entry) group {
+	h, known := r.heard[e.kin]
+	if !known {
+		h.terms, h.text = r.cluster.heard(e.kin)
+		r.heard[e.kin] = h
+	}
+	g := group{e.class, e.neighbourhood, h.text}
+	if e.neighbourhood != nil && e.neighbourhood.wants(r.cluster, e.kin) {
+		g.hears += "itself"
+	}
+	return g
 }
 
 // Place decides for every waiting pod of a cluster.
@@ -70,7 +106,10 @@ func Place(in Input) Result {
 //
 // Upstream: schedulePod in pkg/scheduler/schedule_one.go.
 func (c *Cluster) Place(seed uint64, now time.Time) Result {
-	r := &run{cluster: c, seed: seed, boards: map[*class]*board{}, served: map[*class]int{}}
+	r := newRun(c, seed)
+
+	c.settleColumns()
+	c.regroup()
 
 	// 1. The queue.
 	waiting := make([]*entry, 0, len(c.waiting))
@@ -79,29 +118,22 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	}
 	inQueueOrder(waiting)
 
-	// 2. A node for each.
-	var result Result
-	var failed []*entry
-	for _, e := range waiting {
-		n, score := r.nodeFor(e)
-		r.retire(e.class)
-		if n == nil {
-			failed = append(failed, e)
-			continue
-		}
-		n.put(e)
-		r.touched = append(r.touched, n.at)
-		r.assumed = append(r.assumed, e)
-		result.Placements = append(result.Placements, Placement{Pod: e.pod, Node: n.name, Score: score})
+	// 2. A node for each. Pods that others let in by coming are tried again, after all others.
+	failed := r.pass(waiting)
+	for before := 0; before < len(r.assumed); {
+		before = len(r.assumed)
+		failed = r.pass(failed)
 	}
 
 	// 3. Reasons, once per class, of the cluster as it now is.
-	messages := map[*class]string{}
+	result := Result{Placements: r.placements, Neighbours: r.neighbours}
+	messages := map[group]string{}
 	for _, e := range failed {
-		if _, known := messages[e.class]; !known {
-			messages[e.class] = c.explain(e.class)
+		g := r.groupOf(e)
+		if _, known := messages[g]; !known {
+			messages[g] = r.explain(g, e.kin)
 		}
-		result.Unschedulable = append(result.Unschedulable, Failure{Pod: e.pod, Message: messages[e.class]})
+		result.Unschedulable = append(result.Unschedulable, Failure{Pod: e.pod, Message: messages[g]})
 	}
 
 	// 4. The placements were assumed only for this run.
@@ -114,34 +146,74 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	return result
 }
 
+func newRun(c *Cluster, seed uint64) *run {
+	return &run{cluster: c, seed: seed, boards: map[group]*board{}, left: map[group]int{}, heard: map[*kin]hearing{}, hopeless: map[group]bool{}}
+}
+
+// pass gives each pod a node, and returns those that no node can take. Where a group has just failed its other pods do,
+// and where room is all that it lacks it fails in every pass.
+func (r *run) pass(waiting []*entry) (failed []*entry) {
+	for _, e := range waiting {
+		r.left[r.groupOf(e)]++
+	}
+	failedAt := map[group]int{}
+	for _, e := range waiting {
+		g := r.groupOf(e)
+		if at, known := failedAt[g]; r.hopeless[g] || known && at == len(r.assumed) {
+			failed = append(failed, e)
+			r.retire(g)
+			continue
+		}
+		n, score := r.nodeFor(g, e)
+		r.retire(g)
+		if n == nil {
+			failed = append(failed, e)
+			failedAt[g] = len(r.assumed)
+			continue
+		}
+		n.put(e)
+		r.touched = append(r.touched, n.at)
+		r.assumed = append(r.assumed, e)
+		r.placements = append(r.placements, Placement{Pod: e.pod, Node: n.name, Score: score})
+	}
+	return failed
+}
+
 // nodeFor is the best node for the pod, nil when there is none.
-func (r *run) nodeFor(e *entry) (*nodeState, int64) {
-	b, ok := r.boards[e.class]
+func (r *run) nodeFor(g group, e *entry) (*nodeState, int64) {
+	b, ok := r.boards[g]
 	if !ok {
-		b = r.newBoard(e.class)
-		r.boards[e.class] = b
+		b = r.newBoard(g, e.kin)
+		r.boards[g] = b
 	}
 	if b.full {
+		r.hopeless[g] = true
 		return nil, 0
 	}
 	b.follow(r)
 	salt := mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
 	at, score := b.best(r.cluster, salt)
 	if at < 0 {
-		b.full = true
+		// Room only shrinks during a run; elsewhere, pods that come may open a node.
+		r.hopeless[g] = len(b.hard) == 0 && b.interpod == nil
 		return nil, 0
 	}
+	r.neighbours = r.neighbours || len(b.hard) > 0 || b.interpod.demands()
 	return r.cluster.nodes[at], score
 }
 
-// retire lets go of the board of a class whose last pod was served.
-func (r *run) retire(c *class) {
-	r.served[c]++
-	if r.served[c] < c.refs {
+// retire lets go of the board of a group whose last pod was served.
+func (r *run) retire(g group) {
+	if r.left[g]--; r.left[g] > 0 {
 		return
 	}
-	if b := r.boards[c]; b.open != nil {
-		r.spare = *b
+	b := r.boards[g]
+	if b == nil {
+		return
 	}
-	delete(r.boards, c)
+	if b.open != nil {
+		r.spare = board{open: b.open, byRoom: b.byRoom}
+	}
+	b.release(r.cluster)
+	delete(r.boards, g)
 }

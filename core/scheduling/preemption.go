@@ -18,7 +18,7 @@ type preemption struct {
 }
 
 // consider looks at a node that refused the class with the verdict.
-func (p *preemption) consider(c *class, n *nodeState, refused verdict) {
+func (p *preemption) consider(c *class, n *nodeState, refused verdict, around others) {
 	if p.reasons == nil {
 		p.reasons = map[string]int{}
 	}
@@ -29,21 +29,21 @@ func (p *preemption) consider(c *class, n *nodeState, refused verdict) {
 	used := n.used
 	used.scalars = maps.Clone(n.used.scalars)
 	ports := maps.Clone(n.ports)
-	victims := 0
+	around.victims = nil
 	for _, e := range n.pods {
 		if priorityOf(e.pod) >= c.priority {
 			continue
 		}
-		victims++
+		around.victims = append(around.victims, e)
 		used.add(&e.charge.taken, -1)
 		used.pods--
 		ports.add(e.charge.ports, -1)
 	}
-	if victims == 0 {
+	if len(around.victims) == 0 {
 		p.reasons[reasonNoVictims]++
 		return
 	}
-	v := verdictOn(c, n, &used, ports)
+	v := verdictOn(c, n, &used, ports, around)
 	p.helps = p.helps || len(v.reasons) == 0
 	for _, reason := range v.reasons {
 		p.reasons[reason]++

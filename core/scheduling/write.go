@@ -33,6 +33,9 @@ func planOf(result *Result, now time.Time) plan.Plan {
 	for _, node := range slices.Sorted(maps.Keys(nodes)) {
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Node: node})
 	}
+	if result.Neighbours {
+		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Assigned: true})
+	}
 	for _, failed := range result.Unschedulable {
 		pod, changed := withCondition(failed, now)
 		if !changed {

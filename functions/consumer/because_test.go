@@ -50,7 +50,7 @@ func TestAChangeSaysWhatLedToIt(t *testing.T) {
 		due     []plan.Later
 		want    byte
 	}{
-		"its own last change":                                   {changes: []tablelog.Event{changed("a", 1), changed("a", 2), changed("b", 3)}, want: 2},
+		"its own last change": {changes: []tablelog.Event{changed("a", 1), changed("a", 2), changed("b", 3)}, want: 2},
 		"its own change, rather than what was put off for it":   {changes: []tablelog.Event{changed("a", 1)}, due: []plan.Later{put}, want: 1},
 		"the change of what is written beside it":               {changes: []tablelog.Event{changed("b", 3), changed("read", 4)}, want: 3},
 		"the last change of what was read":                      {changes: []tablelog.Event{changed("read", 4), changed("read", 5), changed("other", 6)}, want: 5},

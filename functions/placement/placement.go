@@ -7,7 +7,10 @@ import (
 	"hash/fnv"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -19,13 +22,25 @@ import (
 // component is the user that kube-scheduler is.
 const component = "system:kube-scheduler"
 
-var groups = []string{kubestorage.PodsGroup, kubestorage.NodesGroup}
+// groups are the logs whose changes may let a pod be placed, also those that only say which pods belong together.
+var (
+	groups = []string{kubestorage.PodsGroup, kubestorage.NodesGroup}
+	also   = []string{kubestorage.ObjectsGroup, kubestorage.WorkloadsGroup, kubestorage.ConfigGroup}
+)
+
+var (
+	namespaces             = plan.Namespaces.GroupResource()
+	services               = corev1.Resource("services")
+	replicationControllers = corev1.Resource("replicationcontrollers")
+	replicaSets            = plan.ReplicaSets.GroupResource()
+	statefulSets           = appsv1.Resource("statefulsets")
+)
 
 // Function returns the function. What it keeps between batches is a hint, and is made again from
 // the snapshot whenever it does not fit.
 func Function() consumer.Function {
 	w := &warm{}
-	return consumer.Function{Name: "placement", Groups: groups, Handle: w.handle}
+	return consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: w.handle}
 }
 
 func (w *warm) handle(ctx context.Context, b *consumer.Batch) error {
@@ -78,18 +93,48 @@ func (w *warm) advance(ctx context.Context, b *consumer.Batch, s *consumer.Snaps
 	for _, p := range pods {
 		w.cluster.SetPod(p)
 	}
-	for _, g := range groups {
-		w.at[g] = s.States[g].Rev
+	for g, state := range s.States {
+		w.at[g] = state.Rev
+	}
+	return w.group(s)
+}
+
+// group tells which pods belong together.
+func (w *warm) group(s *consumer.Snapshot) error {
+	for _, gr := range []schema.GroupResource{namespaces, services, replicationControllers, replicaSets, statefulSets} {
+		objects, err := consumer.List[metav1.Object](s, gr, "")
+		if err != nil {
+			return err
+		}
+		for _, obj := range objects {
+			w.setGrouping(obj)
+		}
 	}
 	return nil
 }
 
+// setGrouping takes a namespace, a Service or a controller.
+func (w *warm) setGrouping(obj any) {
+	switch o := obj.(type) {
+	case *corev1.Namespace:
+		w.cluster.SetNamespace(o)
+	case *corev1.Service:
+		w.cluster.SetService(o)
+	case *corev1.ReplicationController:
+		w.cluster.SetController("ReplicationController", o.Namespace, o.Name, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
+	case *appsv1.ReplicaSet:
+		w.cluster.SetController("ReplicaSet", o.Namespace, o.Name, o.Spec.Selector)
+	case *appsv1.StatefulSet:
+		w.cluster.SetController("StatefulSet", o.Namespace, o.Name, o.Spec.Selector)
+	}
+}
+
 func (w *warm) replay(ctx context.Context, b *consumer.Batch, s *consumer.Snapshot) bool {
-	for _, g := range groups {
-		if w.at[g] > s.States[g].Rev {
+	for g, state := range s.States {
+		if w.at[g] > state.Rev {
 			return false
 		}
-		events, err := b.Logs[g].Between(ctx, w.at[g], s.States[g].Rev)
+		events, err := b.Logs[g].Between(ctx, w.at[g], state.Rev)
 		if err != nil {
 			return false
 		}
@@ -98,7 +143,7 @@ func (w *warm) replay(ctx context.Context, b *consumer.Batch, s *consumer.Snapsh
 				return false
 			}
 		}
-		w.at[g] = s.States[g].Rev
+		w.at[g] = state.Rev
 	}
 	return true
 }
@@ -122,6 +167,36 @@ func (w *warm) apply(s *consumer.Snapshot, ev tablelog.Event) bool {
 			return false
 		}
 		w.cluster.SetNode(node)
+	default:
+		return w.regroup(s, ev)
 	}
+	return true
+}
+
+// regroup applies a change of what tells which pods belong together; others are nothing to placement.
+func (w *warm) regroup(s *consumer.Snapshot, ev tablelog.Event) bool {
+	gr, namespace, name := kubestorage.ParseKey(ev.Key)
+	kind, controls := map[schema.GroupResource]string{
+		replicationControllers: "ReplicationController", replicaSets: "ReplicaSet", statefulSets: "StatefulSet",
+	}[gr]
+	if gr != namespaces && gr != services && !controls {
+		return true
+	}
+	if ev.Entry == nil {
+		switch {
+		case controls:
+			w.cluster.DeleteController(kind, namespace, name)
+		case gr == services:
+			w.cluster.DeleteService(namespace, name)
+		default:
+			w.cluster.DeleteNamespace(name)
+		}
+		return true
+	}
+	obj, ok, err := consumer.Read[metav1.Object](s, ev.Entry)
+	if err != nil || !ok {
+		return false
+	}
+	w.setGrouping(obj)
 	return true
 }

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clientcache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
@@ -37,7 +39,8 @@ var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
-	names.NodeResourcesBalancedAllocation: true, names.DefaultPreemption: true, names.DefaultBinder: true,
+	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
+	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
 // upstream is kube-scheduler's framework over one state of a cluster.
@@ -47,7 +50,7 @@ type upstream struct {
 	nodes     []*corev1.Node
 }
 
-func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod) *upstream {
+func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping) *upstream {
 	metrics.Register()
 	config, err := latest.Default()
 	if err != nil {
@@ -68,6 +71,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 			t.Fatal(err)
 		}
 	}
+	stock(t, factory, groups)
 	snapshot := cache.NewSnapshot(assigned, nodes)
 	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client),
@@ -163,8 +167,10 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		for _, pod := range assigned {
 			kept.SetPod(pod)
 		}
+		groups := anyGrouping(t)
+		groups.tell(kept)
 		got := kept.Evaluate(pending[0])
-		want := newUpstream(t, nodes, assigned, pending).evaluate(t, pending[0])
+		want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, pending[0])
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
 		}
@@ -174,14 +180,21 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
-		result := scheduling.Place(scheduling.Input{
-			Nodes: nodes, Pods: append(append([]*corev1.Pod{}, assigned...), pending...), Seed: rapid.Uint64().Draw(t, "seed"), Now: now,
-		})
+		kept := scheduling.NewCluster()
+		for _, node := range nodes {
+			kept.SetNode(node)
+		}
+		for _, pod := range append(append([]*corev1.Pod{}, assigned...), pending...) {
+			kept.SetPod(pod)
+		}
+		groups := anyGrouping(t) // known later than the pods
+		groups.tell(kept)
+		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
 		if len(result.Placements)+len(result.Unschedulable) != len(pending) {
 			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
 		}
 		for _, placed := range result.Placements {
-			scores := newUpstream(t, nodes, assigned, pending).evaluate(t, placed.Pod).Scores
+			scores := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod).Scores
 			for name, score := range scores {
 				if score > scores[placed.Node] {
 					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
@@ -195,12 +208,95 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 			assigned = append(assigned, bound)
 		}
 		for _, failed := range result.Unschedulable {
-			want := newUpstream(t, nodes, assigned, pending).evaluate(t, failed.Pod)
+			want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, failed.Pod)
 			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
 				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
 			}
 		}
 	})
+}
+
+// grouping is the Services and controllers of a cluster.
+type grouping struct {
+	services []*corev1.Service
+	sets     []*appsv1.ReplicaSet
+	stateful []*appsv1.StatefulSet
+	older    []*corev1.ReplicationController
+	// namespaces are those that are known; the one of a pod may be missing.
+	namespaces []*corev1.Namespace
+}
+
+func anyGrouping(t *rapid.T) grouping {
+	var g grouping
+	selectors := []map[string]string{nil, {}, {"app": "a"}, {"app": "b"}, {"v": "1"}, {"app": "a", "v": "2"}}
+	for i := range rapid.IntRange(0, 2).Draw(t, "services") {
+		g.services = append(g.services, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("s%d", i)},
+			Spec:       corev1.ServiceSpec{Selector: rapid.SampledFrom(selectors).Draw(t, "serves")},
+		})
+	}
+	for _, name := range []string{"default", "other", "empty"} {
+		if rapid.IntRange(0, 5).Draw(t, "is known") != 0 {
+			g.namespaces = append(g.namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+				Name: name, Labels: rapid.SampledFrom([]map[string]string{nil, {"team": "x"}, {"team": "y"}}).Draw(t, "team"),
+			}})
+		}
+	}
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "owner"}
+	chosen := func() map[string]string { return rapid.SampledFrom(selectors).Draw(t, "controls") }
+	if rapid.Bool().Draw(t, "has a set") {
+		g.sets = append(g.sets, &appsv1.ReplicaSet{ObjectMeta: meta, Spec: appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: chosen()}}})
+	}
+	if rapid.Bool().Draw(t, "has a stateful set") {
+		g.stateful = append(g.stateful, &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Selector: &metav1.LabelSelector{MatchLabels: chosen()}}})
+	}
+	if rapid.Bool().Draw(t, "has a controller") {
+		g.older = append(g.older, &corev1.ReplicationController{ObjectMeta: meta, Spec: corev1.ReplicationControllerSpec{Selector: chosen()}})
+	}
+	return g
+}
+
+// tell gives a grouping to the core.
+func (g grouping) tell(c *scheduling.Cluster) {
+	for _, n := range g.namespaces {
+		c.SetNamespace(n)
+	}
+	for _, s := range g.services {
+		c.SetService(s)
+	}
+	for _, s := range g.sets {
+		c.SetController("ReplicaSet", s.Namespace, s.Name, s.Spec.Selector)
+	}
+	for _, s := range g.stateful {
+		c.SetController("StatefulSet", s.Namespace, s.Name, s.Spec.Selector)
+	}
+	for _, s := range g.older {
+		c.SetController("ReplicationController", s.Namespace, s.Name, &metav1.LabelSelector{MatchLabels: s.Spec.Selector})
+	}
+}
+
+// stock puts a grouping into informers.
+func stock(t *rapid.T, factory informers.SharedInformerFactory, g grouping) {
+	add := func(store clientcache.Store, obj any) {
+		if err := store.Add(obj); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range g.namespaces {
+		add(factory.Core().V1().Namespaces().Informer().GetStore(), n)
+	}
+	for _, s := range g.services {
+		add(factory.Core().V1().Services().Informer().GetStore(), s)
+	}
+	for _, s := range g.sets {
+		add(factory.Apps().V1().ReplicaSets().Informer().GetStore(), s)
+	}
+	for _, s := range g.stateful {
+		add(factory.Apps().V1().StatefulSets().Informer().GetStore(), s)
+	}
+	for _, s := range g.older {
+		add(factory.Core().V1().ReplicationControllers().Informer().GetStore(), s)
+	}
 }
 
 func describe(pod *corev1.Pod) string {
@@ -218,6 +314,9 @@ func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pendin
 			pod := anyPod(t, fmt.Sprintf("assigned-%d", i))
 			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
 			keepPortsApart(pod, assigned)
+			if rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
+				pod.DeletionTimestamp = new(metav1.NewTime(now))
+			}
 			if rapid.IntRange(0, 4).Draw(t, "resized") == 0 {
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 					Name: "main", Resources: &corev1.ResourceRequirements{Requests: anyRequests(t)}, AllocatedResources: anyRequests(t),
@@ -246,7 +345,7 @@ func keepPortsApart(pod *corev1.Pod, assigned []*corev1.Pod) {
 func anyNode(t *rapid.T, name string) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			"zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
+			corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
 		}},
 		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
 			"cpu":               *resource.NewMilliQuantity(int64(rapid.IntRange(0, 8000).Draw(t, "cpu")), resource.DecimalSI),
@@ -255,6 +354,19 @@ func anyNode(t *rapid.T, name string) *corev1.Node {
 			"pods":              *resource.NewQuantity(int64(rapid.IntRange(0, 8).Draw(t, "pods")), resource.DecimalSI),
 			"example.com/gpu":   *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI),
 		}},
+	}
+	if rapid.IntRange(0, 9).Draw(t, "has no host name") == 0 {
+		delete(node.Labels, corev1.LabelHostname)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "has a zone") != 0 {
+		node.Labels[corev1.LabelTopologyZone] = rapid.SampledFrom([]string{"", "z1", "z2", "z3"}).Draw(t, "topology zone")
+	}
+	for _, image := range []string{"a:latest", "b:1", "example.com:5000/c:latest"} {
+		if rapid.Bool().Draw(t, "has image") {
+			node.Status.Images = append(node.Status.Images, corev1.ContainerImage{
+				Names: []string{image, "other"}, SizeBytes: int64(rapid.SampledFrom([]int{1, 30, 300, 900, 3000}).Draw(t, "size")) << 20,
+			})
+		}
 	}
 	node.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
 	for range rapid.IntRange(0, 2).Draw(t, "taints") {
@@ -283,20 +395,25 @@ func anyRequests(t *rapid.T) corev1.ResourceList {
 	return requests
 }
 
+func anyImage(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"", "a", "a:latest", "a:2", "b:1", "example.com:5000/c", "other"}).Draw(t, "image")
+}
+
 func anyPod(t *rapid.T, name string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: name, UID: types.UID(name),
+			Namespace: rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace"), Name: name, UID: types.UID(name),
+			Labels:            rapid.SampledFrom([]map[string]string{nil, {"app": "a"}, {"app": "b"}, {"app": "a", "v": "1"}, {"app": "a", "v": "2"}}).Draw(t, "labels"),
 			CreationTimestamp: metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second)),
 		},
 		Spec: corev1.PodSpec{
 			SchedulerName: "default-scheduler", Priority: new(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
-			Containers: []corev1.Container{{Name: "main", Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
+			Containers: []corev1.Container{{Name: "main", Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "inits") {
-		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
+		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
 		if rapid.Bool().Draw(t, "sidecar") {
 			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
@@ -321,9 +438,81 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 			Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
 		}}
 	}
+	if rapid.IntRange(0, 4).Draw(t, "mounts an image") == 0 {
+		pod.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: anyImage(t)}}}}
+	}
 	anyTolerations(t, pod)
 	anyAffinity(t, pod)
+	anySpreading(t, pod)
+	anyNeighbours(t, pod)
+	if kind := rapid.SampledFrom([]string{"", "", "apps/v1/ReplicaSet", "apps/v1/StatefulSet", "v1/ReplicationController", "batch/v1/Job", "v1/ReplicaSet"}).Draw(t, "owner"); kind != "" {
+		at := strings.LastIndex(kind, "/")
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: kind[:at], Kind: kind[at+1:], Name: "owner", Controller: new(true)}}
+	}
 	return pod
+}
+
+func anySpreading(t *rapid.T, pod *corev1.Pod) {
+	for range rapid.SampledFrom([]int{0, 0, 1, 1, 2, 3}).Draw(t, "constraints") {
+		c := corev1.TopologySpreadConstraint{
+			MaxSkew:           int32(rapid.IntRange(1, 3).Draw(t, "skew")),
+			TopologyKey:       rapid.SampledFrom([]string{corev1.LabelHostname, corev1.LabelTopologyZone, "zone", "size"}).Draw(t, "topology"),
+			WhenUnsatisfiable: rapid.SampledFrom([]corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}).Draw(t, "when"),
+			LabelSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+				nil, {}, {MatchLabels: map[string]string{"app": "a"}}, {MatchLabels: map[string]string{"app": "b"}},
+				{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "v", Operator: metav1.LabelSelectorOpDoesNotExist}}},
+				{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpExists}}},
+			}).Draw(t, "spreads"),
+		}
+		if c.LabelSelector != nil && rapid.IntRange(0, 3).Draw(t, "own labels") == 0 {
+			c.MatchLabelKeys = []string{"v"}
+		}
+		if c.WhenUnsatisfiable == corev1.DoNotSchedule && rapid.IntRange(0, 3).Draw(t, "needs domains") == 0 {
+			c.MinDomains = new(int32(rapid.IntRange(1, 4).Draw(t, "domains")))
+		}
+		policies := []*corev1.NodeInclusionPolicy{nil, new(corev1.NodeInclusionPolicyHonor), new(corev1.NodeInclusionPolicyIgnore)}
+		c.NodeAffinityPolicy = rapid.SampledFrom(policies).Draw(t, "affinity policy")
+		c.NodeTaintsPolicy = rapid.SampledFrom(policies).Draw(t, "taints policy")
+		pod.Spec.TopologySpreadConstraints = append(pod.Spec.TopologySpreadConstraints, c)
+	}
+}
+
+// anyNeighbours gives a pod affinities to other pods, or none.
+func anyNeighbours(t *rapid.T, pod *corev1.Pod) {
+	some := rapid.SampledFrom([]int{0, 0, 0, 1, 2})
+	required := func() (out []corev1.PodAffinityTerm) {
+		for range some.Draw(t, "required terms") {
+			out = append(out, anyPodTerm(t))
+		}
+		return out
+	}
+	preferred := func() (out []corev1.WeightedPodAffinityTerm) {
+		for range some.Draw(t, "preferred terms") {
+			out = append(out, corev1.WeightedPodAffinityTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), PodAffinityTerm: anyPodTerm(t)})
+		}
+		return out
+	}
+	if rapid.IntRange(0, 2).Draw(t, "has affinity") == 0 {
+		pod.Spec.Affinity.PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required(), PreferredDuringSchedulingIgnoredDuringExecution: preferred()}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "has anti-affinity") == 0 {
+		pod.Spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: required(), PreferredDuringSchedulingIgnoredDuringExecution: preferred()}
+	}
+}
+
+func anyPodTerm(t *rapid.T) corev1.PodAffinityTerm {
+	return corev1.PodAffinityTerm{
+		TopologyKey: rapid.SampledFrom([]string{corev1.LabelHostname, corev1.LabelTopologyZone, "zone", "none"}).Draw(t, "topology"),
+		LabelSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+			nil, {}, {MatchLabels: map[string]string{"app": "a"}}, {MatchLabels: map[string]string{"app": "b"}}, {MatchLabels: map[string]string{"app": "c"}},
+			{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"a"}}}},
+		}).Draw(t, "pods"),
+		Namespaces: rapid.SampledFrom([][]string{nil, nil, {"default"}, {"other"}, {"default", "other"}}).Draw(t, "namespaces"),
+		NamespaceSelector: rapid.SampledFrom([]*metav1.LabelSelector{
+			nil, nil, {}, {MatchLabels: map[string]string{"team": "x"}},
+			{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: metav1.LabelSelectorOpDoesNotExist}}},
+		}).Draw(t, "namespace selector"),
+	}
 }
 
 func anyTolerations(t *rapid.T, pod *corev1.Pod) {
