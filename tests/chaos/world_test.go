@@ -311,11 +311,28 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	in := httptest.NewRequest(req.Method, req.URL.String(), req.Body).WithContext(req.Context())
 	in.Header = req.Header.Clone()
 	out := httptest.NewRecorder()
-	by.host.Handler().ServeHTTP(out, in)
+	if err := answer(by.host.Handler(), out, in); err != nil {
+		return nil, err
+	}
 	if by.store.dead.Load() {
 		return nil, errKilled
 	}
 	return out.Result(), nil
+}
+
+// answer serves a request as net/http's server does, which ends the connection of an answer that is given up.
+func answer(h http.Handler, w http.ResponseWriter, req *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = http.ErrAbortHandler
+		default:
+			panic(p)
+		}
+	}()
+	h.ServeHTTP(w, req)
+	return nil
 }
 
 // quiet keeps the log of instances that are killed out of the tests'.
