@@ -64,7 +64,7 @@ func appendCause(b []byte, c *Cause) []byte {
 		return append(b, 0)
 	}
 	by := c.By[:min(len(c.By), maxBy)]
-	b = append(b, byte(fixedCause+len(by)))
+	b = append(b, byte(fixedCause+len(by))) //nolint:gosec // of at most 97
 	b = append(b, c.Trace[:]...)
 	b = append(b, c.Span[:]...)
 	b = append(b, c.Parent[:]...)

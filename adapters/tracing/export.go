@@ -14,11 +14,12 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
+// EndpointEnv names the collector that spans are sent to (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+// Without it, or tracesEndpointEnv, none are.
+const EndpointEnv = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
 const (
-	// EndpointEnv and TracesEndpointEnv name the collector that spans are sent to
-	// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); without them none are.
-	EndpointEnv       = "OTEL_EXPORTER_OTLP_ENDPOINT"
-	TracesEndpointEnv = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	tracesEndpointEnv = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 	// exportAfter is how long after the first span of a group the group is sent.
 	exportAfter = time.Second
 	// exportTimeout bounds how long sending may take.
@@ -37,7 +38,7 @@ func Exporting() bool { return exporting.Load() != nil }
 // headers, certificates and resource attributes are those of OpenTelemetry's variables, and OTEL_SDK_DISABLED turns it
 // off. What it returns ends that: it sends what is left.
 func Export(ctx context.Context, version string) (stop func(), err error) {
-	if os.Getenv(EndpointEnv)+os.Getenv(TracesEndpointEnv) == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
+	if os.Getenv(EndpointEnv)+os.Getenv(tracesEndpointEnv) == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
 		return func() {}, nil
 	}
 	exporter, err := otlptracegrpc.New(ctx)

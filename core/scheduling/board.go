@@ -31,7 +31,6 @@ type board struct {
 // work is arrays by node index that hold nothing between two questions.
 type work struct {
 	open, totals, scores []int64
-	fractions            []float64
 }
 
 // sized returns an array of a length, the same each time.
@@ -166,7 +165,7 @@ func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
 		}
 	}
 	if len(b.soft) > 0 {
-		c.spreadScores(b.soft, !b.class.spreading.defaulted, totals, sized(&b.work.fractions, len(totals)))
+		addSpreadScores(b.soft, !b.class.spreading.defaulted, totals, sized(&b.work.scores, len(totals)))
 	}
 	if b.interpod.scored() {
 		b.interpod.addScores(totals, sized(&b.work.scores, len(totals)))

@@ -226,19 +226,19 @@ func (n *nodeState) take(e *entry) {
 	n.count(e, -1)
 }
 
-func (n *nodeState) count(e *entry, by int64) {
-	n.used.add(&e.charge.taken, by)
-	n.used.pods += by
-	n.cpuShown += by * e.charge.cpuShown
-	n.memoryShown += by * e.charge.memoryShown
+func (n *nodeState) count(e *entry, by int32) {
+	n.used.add(&e.charge.taken, int64(by))
+	n.used.pods += int64(by)
+	n.cpuShown += int64(by) * e.charge.cpuShown
+	n.memoryShown += int64(by) * e.charge.memoryShown
 	n.ports.add(e.charge.ports, int(by))
 	for _, s := range e.kin.chosen {
-		s.counts[n.at] += int32(by)
+		s.counts[n.at] += by
 	}
 	if e.neighbourhood == nil {
 		return
 	}
 	for _, s := range e.neighbourhood.carried {
-		s.counts[n.at] += int32(by)
+		s.counts[n.at] += by
 	}
 }

@@ -3,6 +3,7 @@ package scheduling
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -52,11 +53,11 @@ func selects(namespace string, selector labels.Selector, k *kin) bool {
 
 // choosing chooses the pods that all of a waiting pod's terms do.
 func (c *Cluster) choosing(terms []term) choice {
-	key := "near"
+	keys := []string{"near"}
 	for i := range terms {
-		key += "/" + terms[i].String()
+		keys = append(keys, terms[i].String())
 	}
-	return choice{key, func(k *kin) bool {
+	return choice{strings.Join(keys, "/"), func(k *kin) bool {
 		for i := range terms {
 			if !c.chosenBy(&terms[i], k) {
 				return false

@@ -23,11 +23,11 @@ func chosenBy(app string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
 }
 
-// spread spreads pods of an app over the domains of a label.
-func spread(app, topology string, skew int32, when corev1.UnsatisfiableConstraintAction) func(*corev1.Pod) {
+// spread spreads pods of the app "web" over the domains of a label, by one at most.
+func spread(topology string, when corev1.UnsatisfiableConstraintAction) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
-			MaxSkew: skew, TopologyKey: topology, WhenUnsatisfiable: when, LabelSelector: chosenBy(app),
+			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: when, LabelSelector: chosenBy("web"),
 		})
 	}
 }
@@ -40,10 +40,11 @@ func near(app, topology string) func(*corev1.Pod) {
 	}
 }
 
-func apartFrom(app, topology string) func(*corev1.Pod) {
+// alone keeps a pod off the nodes that have one of the app "web".
+func alone() func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{LabelSelector: chosenBy(app), TopologyKey: topology}},
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{LabelSelector: chosenBy("web"), TopologyKey: corev1.LabelHostname}},
 		}}
 	}
 }
@@ -77,23 +78,23 @@ func TestPodsMindOtherPods(t *testing.T) {
 	}{
 		"a zone that has one more gets no other, though no node elsewhere is open": {
 			nodes: []*corev1.Node{node("a1", inZone("a"), cordoned), node("b1", inZone("b"))},
-			pods:  []*corev1.Pod{pod("old", on("b1"), labelled("web")), pod("p", labelled("web"), spread("web", zone, 1, hard))},
+			pods:  []*corev1.Pod{pod("old", on("b1"), labelled("web")), pod("p", labelled("web"), spread(zone, hard))},
 			want: map[string]string{"p": "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable. " +
 				"preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."},
 		},
 		"a zone that the pod cannot be in does not count": {
 			nodes: zones,
-			pods:  []*corev1.Pod{pod("old", on("b1"), labelled("web")), pod("p", labelled("web"), spread("web", zone, 1, hard), selecting(host, "b1"))},
+			pods:  []*corev1.Pod{pod("old", on("b1"), labelled("web")), pod("p", labelled("web"), spread(zone, hard), selecting("b1"))},
 			want:  map[string]string{"p": "b1"},
 		},
 		"pods of one run are spread over zones": {
 			nodes: zones,
-			pods:  []*corev1.Pod{pod("p", labelled("web"), spread("web", zone, 1, hard)), pod("q", labelled("web"), spread("web", zone, 1, hard), asking("cpu=3"), selecting(host, "b1"))},
+			pods:  []*corev1.Pod{pod("p", labelled("web"), spread(zone, hard)), pod("q", labelled("web"), spread(zone, hard), asking("cpu=3"), selecting("b1"))},
 			want:  map[string]string{"p": "a1", "q": "b1"},
 		},
 		"a node outside of all zones says so": {
 			nodes: []*corev1.Node{node("x")},
-			pods:  []*corev1.Pod{pod("p", labelled("web"), spread("web", zone, 1, hard))},
+			pods:  []*corev1.Pod{pod("p", labelled("web"), spread(zone, hard))},
 			want: map[string]string{"p": "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label). " +
 				"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."},
 		},
@@ -101,7 +102,7 @@ func TestPodsMindOtherPods(t *testing.T) {
 			nodes: []*corev1.Node{node("a"), node("b")},
 			pods: []*corev1.Pod{
 				pod("old", on("a"), labelled("web")), pod("busy", on("b"), asking("cpu=1", "memory=2Gi")),
-				pod("p", labelled("web"), spread("web", host, 1, soft)),
+				pod("p", labelled("web"), spread(host, soft)),
 			},
 			want: map[string]string{"p": "b"},
 		},
@@ -112,7 +113,7 @@ func TestPodsMindOtherPods(t *testing.T) {
 		},
 		"the first of those that want to be near each other goes anywhere, the next with it": {
 			nodes: []*corev1.Node{node("a"), node("b")},
-			pods:  []*corev1.Pod{pod("p", labelled("db"), near("db", host), selecting(host, "b")), pod("q", labelled("db"), near("db", host))},
+			pods:  []*corev1.Pod{pod("p", labelled("db"), near("db", host), selecting("b")), pod("q", labelled("db"), near("db", host))},
 			want:  map[string]string{"p": "b", "q": "b"},
 		},
 		"a pod waits for those that it must be near": {
@@ -129,15 +130,15 @@ func TestPodsMindOtherPods(t *testing.T) {
 		"pods that keep apart are on nodes of their own": {
 			nodes: []*corev1.Node{node("a"), node("b")},
 			pods: []*corev1.Pod{
-				pod("p", labelled("web"), apartFrom("web", host), selecting(host, "a")), pod("q", labelled("web"), apartFrom("web", host)),
-				pod("r", labelled("web"), apartFrom("web", host)),
+				pod("p", labelled("web"), alone(), selecting("a")), pod("q", labelled("web"), alone()),
+				pod("r", labelled("web"), alone()),
 			},
 			want: map[string]string{"p": "a", "q": "b", "r": "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules. " +
 				"preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."},
 		},
 		"a pod that asks for nothing is kept off by one that does": {
 			nodes: []*corev1.Node{node("a")},
-			pods:  []*corev1.Pod{pod("lonely", on("a"), apartFrom("web", host)), pod("p", labelled("web"))},
+			pods:  []*corev1.Pod{pod("lonely", on("a"), alone()), pod("p", labelled("web"))},
 			want: map[string]string{"p": "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules. " +
 				"preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."},
 		},
@@ -199,7 +200,7 @@ func TestWhatPodsMindIsTheSameHoweverTheClusterWasBuilt(t *testing.T) {
 	place := func(c *scheduling.Cluster) map[string]string { return outcome(c.Place(3, now)) }
 	var pods []*corev1.Pod
 	for i := range 8 {
-		p := pod(fmt.Sprintf("p%d", i), labelled("web"), spread("web", corev1.LabelTopologyZone, 1, corev1.DoNotSchedule), apartFrom("web", corev1.LabelHostname))
+		p := pod(fmt.Sprintf("p%d", i), labelled("web"), spread(corev1.LabelTopologyZone, corev1.DoNotSchedule), alone())
 		pods = append(pods, p)
 		kept.SetPod(p)
 		place(kept)
@@ -248,8 +249,8 @@ func benchmarkNeighbours(b *testing.B, nodes, pods int, change ...func(*corev1.P
 func BenchmarkPlaceNeighbours(b *testing.B) {
 	const host, zone = corev1.LabelHostname, corev1.LabelTopologyZone
 	for name, change := range map[string]func(*corev1.Pod){
-		"spread": spread("web", zone, 1, corev1.DoNotSchedule), "preferred spread": spread("web", zone, 1, corev1.ScheduleAnyway),
-		"affinity": near("web", zone), "anti-affinity": apartFrom("web", host), "preferred affinity": preferring("web", zone, 10),
+		"spread": spread(zone, corev1.DoNotSchedule), "preferred spread": spread(zone, corev1.ScheduleAnyway),
+		"affinity": near("web", zone), "anti-affinity": alone(), "preferred affinity": preferring("web", zone, 10),
 	} {
 		b.Run(name, func(b *testing.B) { benchmarkNeighbours(b, 5000, 5000, change) })
 	}

@@ -83,8 +83,9 @@ func prioritized(priority int32) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.Priority = new(priority) }
 }
 
-func selecting(key, value string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{key: value} }
+// selecting keeps a pod to one node.
+func selecting(node string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: node} }
 }
 
 func listening(ip string) func(*corev1.Pod) {
@@ -147,7 +148,7 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 		},
 		"a pod placed in this run counts for the next": {
 			nodes: []*corev1.Node{node("a"), node("b")},
-			pods:  []*corev1.Pod{pod("p", asking("cpu=3")), pod("q", asking("cpu=3"), selecting("kubernetes.io/hostname", "a")), pod("r", asking("cpu=3"))},
+			pods:  []*corev1.Pod{pod("p", asking("cpu=3")), pod("q", asking("cpu=3"), selecting("a")), pod("r", asking("cpu=3"))},
 			want: map[string]string{"p": "b", "q": "a", "r": "0/2 nodes are available: 2 Insufficient cpu. " +
 				"preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."},
 		},
@@ -174,7 +175,7 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 		},
 		"taints keep pods away": {
 			nodes: []*corev1.Node{node("a", tainted(corev1.TaintEffectNoSchedule)), node("b", tainted(corev1.TaintEffectPreferNoSchedule))},
-			pods: []*corev1.Pod{pod("p"), pod("q", selecting("kubernetes.io/hostname", "a")), pod("r", selecting("kubernetes.io/hostname", "a"), func(p *corev1.Pod) {
+			pods: []*corev1.Pod{pod("p"), pod("q", selecting("a")), pod("r", selecting("a"), func(p *corev1.Pod) {
 				p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Operator: corev1.TolerationOpExists}}
 			})},
 			want: map[string]string{"p": "b", "r": "a", "q": "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, " +

@@ -191,7 +191,7 @@ func (s *spread) smallest() {
 		}
 		switch sum := s.sums[domain]; {
 		case sum < s.least:
-			s.next, s.least, s.leastAt = s.least, sum, int32(domain) //nolint:gosec // fewer than nodes
+			s.next, s.least, s.leastAt = s.least, sum, int32(domain)
 		case sum < s.next:
 			s.next = sum
 		}
@@ -247,70 +247,68 @@ func spreadRefusal(spreads []*spread, at int, victims []*entry) (reason string, 
 	return "", false
 }
 
-// spreadScores adds the normalized and weighted scores of the soft constraints to the totals of the nodes that are not
+// scored reports whether a node has a score by the constraints: where all their labels are needed, it must have them.
+func scored(spreads []*spread, requireAll bool, totals []int64, at int) bool {
+	return totals[at] != closed && (!requireAll || inAll(spreads, at))
+}
+
+// addSpreadScores adds the normalized and weighted scores of the soft constraints to the totals of the nodes that are not
 // closed.
 //
 // Upstream: plugins/podtopologyspread/scoring.go.
-func (c *Cluster) spreadScores(spreads []*spread, requireAll bool, totals []int64, scores []float64) {
+func addSpreadScores(spreads []*spread, requireAll bool, totals, scores []int64) {
 	weights := make([]float64, len(spreads))
-	open, ignored := 0, 0
-	for i := range totals {
-		if totals[i] == closed {
-			continue
-		}
-		open++
-		if requireAll && !inAll(spreads, i) {
-			ignored++
-		}
-	}
 	for i, s := range spreads {
-		size := open - ignored
-		if s.topologyKey != corev1.LabelHostname {
-			size = s.among(spreads, requireAll, totals)
-		}
-		weights[i] = math.Log(float64(size + 2))
+		weights[i] = math.Log(float64(s.among(spreads, requireAll, totals) + 2))
 	}
 	lowest, highest := int64(math.MaxInt64), int64(0)
 	for i := range totals {
-		if totals[i] == closed || requireAll && !inAll(spreads, i) {
-			continue
+		if scored(spreads, requireAll, totals, i) {
+			scores[i] = spreadScore(spreads, weights, i)
+			lowest, highest = min(lowest, scores[i]), max(highest, scores[i])
 		}
-		score := 0.0
-		for k, s := range spreads {
-			domain := s.column.of[i]
-			if domain == nowhere {
-				continue
-			}
-			pods := s.in(domain)
-			if s.topologyKey == corev1.LabelHostname {
-				pods = s.chosen.counts[i]
-			}
-			score += float64(pods)*weights[k] + float64(s.maxSkew-1)
-		}
-		scores[i] = math.Round(score)
-		lowest, highest = min(lowest, int64(scores[i])), max(highest, int64(scores[i]))
 	}
 	for i := range totals {
 		switch {
-		case totals[i] == closed || requireAll && !inAll(spreads, i):
+		case !scored(spreads, requireAll, totals, i):
 		case highest == 0:
 			totals[i] += spreadWeight * maxScore
 		default:
-			totals[i] += spreadWeight * (maxScore * (highest + lowest - int64(scores[i])) / highest)
+			totals[i] += spreadWeight * (maxScore * (highest + lowest - scores[i]) / highest)
 		}
 	}
 }
 
-// among is the number of domains that the open nodes are in.
+// spreadScore is the weighted number of pods in the domains of a node.
+func spreadScore(spreads []*spread, weights []float64, at int) int64 {
+	score := 0.0
+	for k, s := range spreads {
+		domain := s.column.of[at]
+		if domain == nowhere {
+			continue
+		}
+		pods := s.in(domain)
+		if s.topologyKey == corev1.LabelHostname {
+			pods = s.chosen.counts[at]
+		}
+		score += float64(pods)*weights[k] + float64(s.maxSkew-1)
+	}
+	return int64(math.Round(score))
+}
+
+// among is the number of domains that the nodes with a score are in: of nodes, if each is one.
 func (s *spread) among(spreads []*spread, requireAll bool, totals []int64) int {
 	seen, unlabelled := make([]bool, len(s.column.ids)), s.column.ids[""]
 	size := 0
 	for i := range totals {
-		if totals[i] == closed || requireAll && !inAll(spreads, i) {
+		if !scored(spreads, requireAll, totals, i) {
 			continue
 		}
-		domain := domainOr(s.column.of[i], unlabelled)
-		if !seen[domain] {
+		if s.topologyKey == corev1.LabelHostname {
+			size++
+			continue
+		}
+		if domain := domainOr(s.column.of[i], unlabelled); !seen[domain] {
 			seen[domain] = true
 			size++
 		}

@@ -219,8 +219,8 @@ func decode(row []byte) (Change, error) {
 	c.Rev, c.Prev = read(), read()
 	read() // previous parts
 	c.Created = read()
-	read() // expires, whose sign does not matter here
-	cause := make([]byte, min(read(), uint64(r.Len())))
+	read()                                              // expires, whose sign does not matter here
+	cause := make([]byte, min(read(), uint64(r.Len()))) //nolint:gosec // a length
 	_, _ = r.Read(cause)
 	name := make([]byte, min(read(), uint64(r.Len()))) //nolint:gosec // a length
 	if _, err := r.Read(name); err != nil || c.Rev == 0 || c.Type < Created || c.Type > Deleted {
