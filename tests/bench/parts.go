@@ -43,6 +43,7 @@ var parts = []part{
 	{name: "coldstart", measure: measureColdStart},
 	{name: "api", measure: measureAPI},
 	{name: "storage", measure: measureStorage},
+	{name: "scheduling", only: target.Zeroplane, measure: measureScheduling},
 	{name: "table", only: target.Zeroplane, measure: measureTable},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},

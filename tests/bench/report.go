@@ -71,7 +71,11 @@ func (r *report) find(v value) *row {
 func (a ask) describe(v value) string {
 	var words []string
 	if a.amount != 0 {
-		words = append(words, fmt.Sprintf("<= %g %s", a.amount, v.unit))
+		than := "<="
+		if v.more {
+			than = ">="
+		}
+		words = append(words, fmt.Sprintf("%s %g %s", than, a.amount, v.unit))
 	}
 	if a.ratio != 0 {
 		words = append(words, fmt.Sprintf("ratio <= %.2f", a.ratio))
@@ -94,7 +98,11 @@ func (r *row) judge() {
 	if r.ask == (ask{}) || (r.ask.ratio != 0 && r.Ratio == nil) {
 		return
 	}
-	met := (r.ask.amount == 0 || *r.Zeroplane <= r.ask.amount) && (r.ask.ratio == 0 || *r.Ratio <= r.ask.ratio)
+	enough := *r.Zeroplane <= r.ask.amount
+	if r.more {
+		enough = *r.Zeroplane >= r.ask.amount
+	}
+	met := (r.ask.amount == 0 || enough) && (r.ask.ratio == 0 || *r.Ratio <= r.ask.ratio)
 	r.Met = &met
 }
 
