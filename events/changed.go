@@ -24,6 +24,8 @@ type Changed struct {
 	Revision uint64
 	// Time may be zero.
 	Time time.Time
+	// Instance that committed, and whose functions are at work; may be empty.
+	Instance string
 }
 
 // Event returns the CloudEvent. Its id is the same for the same change, so that repetitions show.
@@ -32,6 +34,9 @@ func (c Changed) Event() cloudevents.Event {
 	e.SetSubject(c.Group)
 	e.SetExtension(partitionKey, c.Cluster+"."+c.Group)
 	e.SetExtension(sequence, padded(c.Revision))
+	if c.Instance != "" {
+		e.SetExtension(instance, c.Instance)
+	}
 	return e
 }
 
@@ -53,6 +58,9 @@ func ParseChanged(e cloudevents.Event) (Changed, error) {
 		return Changed{}, err
 	}
 	c := Changed{Cluster: cluster, Group: group, Revision: revision}
+	if c.Instance, err = instanceOf(e); err != nil {
+		return Changed{}, err
+	}
 	if !e.Time().IsZero() {
 		if c.Time, err = timeOf(e); err != nil {
 			return Changed{}, err

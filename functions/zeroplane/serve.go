@@ -33,7 +33,10 @@ has everything. One process at a time can have the data open.
 
 ` + storeHelp + `
 Instances that share a table also share $` + localhost.SealKeyEnv + `, 32 random bytes in base64, with which clusters' keys
-are sealed: openssl rand -base64 32`,
+are sealed: openssl rand -base64 32. Such instances may push bells
+to each other:
+
+` + topicHelp,
 		Example: `  zeroplane serve                                        # one cluster, no nodes
   zeroplane serve --simulate-nodes 3                     # with nodes that cost nothing
   zeroplane serve --listen 127.0.0.1:7443 --data ./data  # elsewhere
@@ -78,6 +81,9 @@ func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
 		return err
 	}
 	o.Store = opened
+	if err := publishTo(&o); err != nil {
+		return errors.Join(err, opened.Close())
+	}
 	h, err := localhost.Open(ctx, o)
 	if err != nil {
 		return store.advise(err)
