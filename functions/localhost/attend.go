@@ -185,6 +185,7 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 		a.owed.Store(true)
 		return nil
 	}
+	pushesHeard.WithLabelValues(takenOn).Inc()
 	if !a.looking.Swap(true) {
 		a.enter()
 		go a.lookForWork()

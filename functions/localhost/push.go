@@ -48,7 +48,7 @@ const (
 var (
 	pushesHeard = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "zeroplane", Subsystem: "pushes", Name: "heard_total", StabilityLevel: metrics.ALPHA,
-		Help: "Bells that other instances pushed, by what became of them: own (an echo), looked (a watched log was looked at), unwatched, asleep, or work (what an instance left).",
+		Help: "Bells that came to a webhook, by what became of them: own (an echo), looked (a watched log was looked at), unwatched, asleep, or work (it was looked for what nobody is at).",
 	}, []string{"outcome"})
 	pushesSent = metrics.NewCounterVec(&metrics.CounterOpts{
 		Namespace: "zeroplane", Subsystem: "pushes", Name: "sent_total", StabilityLevel: metrics.ALPHA,

@@ -329,7 +329,7 @@ func TestTheDefaultClustersWebhookTakesBellsOfOthers(t *testing.T) {
 	if code := shop(events.Changed{Cluster: "team", Group: "pods", Revision: 9, Instance: "other"}); code != http.StatusAccepted {
 		t.Errorf("a bell of a cluster that is awake is answered %d", code)
 	}
-	if d := cmp.Diff(map[string]float64{notAwake: 1, ownEcho: 1, notWatched: 1}, sinceHeard(t, before)); d != "" {
+	if d := cmp.Diff(map[string]float64{notAwake: 1, ownEcho: 1, notWatched: 1, takenOn: 1}, sinceHeard(t, before)); d != "" {
 		t.Error(d)
 	}
 	left.Cluster = "nobodys"

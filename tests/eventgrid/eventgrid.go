@@ -77,6 +77,8 @@ type Counts struct {
 	// Published and Refused are requests to the topics, Events what was published to the custom one, Streamed to the
 	// namespace's.
 	Published, Refused, Events, Streamed int
+	// Troubled events suffered from Faults.
+	Troubled int
 	// Deliveries are requests to the subscriber, Delivered the events in those that were taken, Dead what was given up.
 	Deliveries, Delivered, Dead int
 }
@@ -224,6 +226,9 @@ func (s *Service) take(list []cloudevents.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Events += len(list)
+	if s.faults != (Faults{}) {
+		s.counts.Troubled += len(list)
+	}
 	if s.to == nil || s.faults.Lose || s.ctx.Err() != nil {
 		return
 	}

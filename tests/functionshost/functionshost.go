@@ -71,6 +71,9 @@ type Host struct {
 	turn  atomic.Uint64
 }
 
+// InstanceHeader of a request names the one that serves it, such as http-1, instead of the next in turn.
+const InstanceHeader = "X-Stand-In-Instance"
+
 const functionsCut = 230 * time.Second
 
 // Start starts a host without any instance.
@@ -172,11 +175,17 @@ func (h *Host) ScaleToZero() bool {
 	return !left
 }
 
+// End ends one instance, such as http-1, and reports whether it was not at a call.
+func (h *Host) End(name string) bool { return h.groups[name].endIdle() }
+
 // serveHTTP is the front end.
 func (h *Host) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	h.count("http")
 	defer h.since(time.Now())
-	g := h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
+	g := h.groups[req.Header.Get(InstanceHeader)]
+	if g == nil {
+		g = h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
+	}
 	in, err := g.enter(req.Context())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
