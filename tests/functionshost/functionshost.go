@@ -48,6 +48,8 @@ type Options struct {
 	Environment []string
 	// Tables and Queues of the storage account.
 	Tables, Queues *azurite.Server
+	// Through is what calls to the account of a Cluster pass.
+	Through hosted.Through
 	// Kill ends idle instances with SIGKILL instead of asking them.
 	Kill bool
 }

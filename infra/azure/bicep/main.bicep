@@ -14,6 +14,9 @@ param sealKey string = ''
 @description('Whether bells are published to the Event Grid topic too. Only with the subscription of subscription.bicep.')
 param pushBells bool = false
 
+@description('The endpoint of a topic of an Event Grid namespace, https://NAMESPACE.REGION-1.eventgrid.azure.net/topics/TOPIC, that gets the stream of changes; empty: none does. The identity needs the right to send to it.')
+param streamTopic string = ''
+
 @description('Memory of an instance, in MB. Billing is by this figure.')
 @allowed([
   512
@@ -333,6 +336,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         {
           name: 'ZEROPLANE_EVENTGRID_TOPIC'
           value: pushBells ? topic.properties.endpoint : ''
+        }
+        {
+          name: 'ZEROPLANE_EVENTGRID_STREAM'
+          value: streamTopic
         }
         {
           name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
