@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ const window = 200 * time.Millisecond
 // sink is where a Gather sends.
 type sink struct {
 	began time.Time
+	mu    sync.Mutex
 	// batches by when they came, with the ids of their events.
 	batches map[time.Duration][]string
 	counts  map[string]int
@@ -28,16 +30,25 @@ type sink struct {
 }
 
 func (s *sink) send(ctx context.Context, list []cloudevents.Event) error {
-	at := time.Since(s.began)
+	s.mu.Lock()
+	at, takes, fail := time.Since(s.began), s.takes, s.fail
 	for _, e := range list {
 		s.batches[at] = append(s.batches[at], e.ID())
 	}
+	s.mu.Unlock()
 	select {
-	case <-time.After(s.takes):
+	case <-time.After(takes):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return s.fail
+	return fail
+}
+
+// become has sending take so long, and fail, from now on.
+func (s *sink) become(takes time.Duration, fail error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takes, s.fail = takes, fail
 }
 
 func gathering() (*Gather, *sink) {
@@ -45,7 +56,11 @@ func gathering() (*Gather, *sink) {
 	return NewGather(GatherOptions{
 		Name: "a sink", Send: s.send, Key: events.ClusterOf, Window: window,
 		Merge: func(_, newer events.Message) events.Message { return newer },
-		Count: func(outcome string, n int) { s.counts[outcome] += n },
+		Count: func(outcome string, n int) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.counts[outcome] += n
+		},
 	}), s
 }
 
@@ -90,7 +105,7 @@ func TestTheFirstBellIsSentAtOnceAndThoseOfAWindowTogether(t *testing.T) {
 func TestRingingDoesNotWaitForTheSinkAndWhatIsTooMuchIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, s := gathering()
-		s.takes = time.Hour // it hangs
+		s.become(time.Hour, nil) // it hangs
 		g.Ring(of("first", 1))
 		synctest.Wait()
 		began := time.Now()
@@ -100,7 +115,7 @@ func TestRingingDoesNotWaitForTheSinkAndWhatIsTooMuchIsDropped(t *testing.T) {
 		if time.Since(began) > 0 || s.counts[Dropped] != 7 {
 			t.Errorf("it took %s, counted %v", time.Since(began), s.counts)
 		}
-		s.takes = 0
+		s.become(0, nil)
 		time.Sleep(time.Minute)
 		s.wantSum(t, map[string]int{Failed: 1, Sent: maxWaiting, Dropped: 7})
 	})
@@ -117,21 +132,24 @@ func (s *sink) wantSum(t *testing.T, counts map[string]int) {
 func TestASinkThatFailsIsTriedLessAndLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, s := gathering()
-		s.fail = errors.New("down")
+		s.become(0, errors.New("down"))
 		for n := range uint64(36_000) { // an hour
 			g.Ring(of("a", n))
 			time.Sleep(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		if len(s.batches) > 75 {
 			t.Errorf("it was tried %d times in an hour", len(s.batches))
 		}
-		s.fail = nil
+		s.become(0, nil)
 		time.Sleep(maxPause)
+		synctest.Wait()
 		before := len(s.batches)
 		for range 10 {
 			g.Ring(of("a", 1))
 			time.Sleep(window)
 		}
+		synctest.Wait()
 		if len(s.batches)-before < 9 {
 			t.Errorf("after it came back it was used %d times of 10", len(s.batches)-before)
 		}
