@@ -123,6 +123,12 @@ func TestABurstOfCommitsIsPushedAFewTimes(t *testing.T) {
 			if err := a.settle(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			time.Sleep(2 * pushWindow) // what waits for its window goes
+			quiet := len(pushes.published())
+			time.Sleep(2 * streamWindow)
+			if n := len(pushes.published()) - quiet; n > 0 && fail == nil {
+				t.Errorf("%d bells were pushed while nothing happened", n)
+			}
 			h.pushes.Close()
 			h.stream.Close()
 			last := time.Since(began)

@@ -248,7 +248,7 @@ func (s *Service) take(list []cloudevents.Event) {
 		s.held = nil
 		s.mu.Unlock()
 		if after > 0 {
-			rand.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] })
+			rand.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] }) //nolint:gosec // any order will do
 		}
 		for batch := range slices.Chunk(held, MaxDelivered) {
 			s.wg.Go(func() { s.deliver(to, batch) })
