@@ -26,6 +26,8 @@ type Changed struct {
 	Time time.Time
 	// Trace is the W3C trace context of the change (traceparent), empty if unknown.
 	Trace string
+	// Instance that committed, and whose functions are at work; may be empty.
+	Instance string
 }
 
 // Event returns the CloudEvent. Its id is the same for the same change, so that repetitions show.
@@ -36,6 +38,9 @@ func (c Changed) Event() cloudevents.Event {
 	e.SetExtension(sequence, padded(c.Revision))
 	if c.Trace != "" {
 		e.SetExtension(traceparent, c.Trace)
+	}
+	if c.Instance != "" {
+		e.SetExtension(instance, c.Instance)
 	}
 	return e
 }
@@ -58,6 +63,9 @@ func ParseChanged(e cloudevents.Event) (Changed, error) {
 		return Changed{}, err
 	}
 	c := Changed{Cluster: cluster, Group: group, Revision: revision, Trace: TraceOf(e)}
+	if c.Instance, err = instanceOf(e); err != nil {
+		return Changed{}, err
+	}
 	if !e.Time().IsZero() {
 		if c.Time, err = timeOf(e); err != nil {
 			return Changed{}, err

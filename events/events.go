@@ -28,6 +28,8 @@ const (
 	partitionKey = "partitionkey"
 	sequence     = "sequence"
 	traceparent  = "traceparent"
+	// instance is who sent a bell and is at work on what it is about. Without it nobody is said to be.
+	instance = "instance"
 )
 
 var (
@@ -194,6 +196,30 @@ func checkPartitionKey(e cloudevents.Event, want string) error {
 		return &FieldError{partitionKey, fmt.Sprintf("is %.80q, want %.80q", got, want)}
 	}
 	return nil
+}
+
+// instanceOf returns the instance that sent a bell, empty if it does not say.
+func instanceOf(e cloudevents.Event) (string, error) {
+	raw, there := e.Extensions()[instance]
+	if !there {
+		return "", nil
+	}
+	name, ok := raw.(string)
+	if !ok || !isName(name) {
+		return "", &FieldError{instance, fmt.Sprintf("%.80q does not name an instance", fmt.Sprint(raw))}
+	}
+	return name, nil
+}
+
+// SenderOf returns the instance that sent a bell and is at work on what it is about, empty if none is said to be.
+func SenderOf(m Message) string {
+	switch m := m.(type) {
+	case Changed:
+		return m.Instance
+	case Timer:
+		return m.Instance
+	}
+	return ""
 }
 
 // isName reports whether s can be the name of a cluster's partition, a log group, a function or a

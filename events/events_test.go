@@ -41,6 +41,8 @@ func TestMessagesSurviveTheirCloudEvents(t *testing.T) {
 	for name, want := range map[string]Message{
 		"changed":             Changed{Cluster: "default.0a1b2c3d", Group: "pods", Revision: 42, Time: morning},
 		"changed, no time":    Changed{Cluster: "c", Group: "pods"},
+		"changed, by whom":    Changed{Cluster: "c", Group: "pods", Revision: 42, Time: morning, Instance: "5f3a"},
+		"timer, by whom":      Timer{Cluster: "c", Time: morning, Instance: "5f3a"},
 		"due":                 Due{Cluster: "default.0a1b2c3d", Function: "workloads", Time: morning},
 		"timer":               Timer{Cluster: "default.0a1b2c3d", Time: morning},
 		"one sample":          Samples{Cluster: "c", Reporter: "n", Time: morning, Nodes: []NodeSample{{Name: "n", Window: window, Usage: usage}}},
@@ -107,6 +109,16 @@ func TestUnknownTypesAreToldFromMalformedEvents(t *testing.T) {
 	} {
 		if err := parse(e); !errors.Is(err, ErrUnknownType) || errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: got %v, want %v", name, err, ErrUnknownType)
+		}
+	}
+}
+
+func TestAnInstanceThatHasNoNameIsRefused(t *testing.T) {
+	for _, m := range []Message{Changed{Cluster: "c", Group: "g", Revision: 1}, Timer{Cluster: "c", Time: morning}} {
+		for _, name := range []any{"", "a b", 7, strings.Repeat("x", maxNameBytes+1)} {
+			e := m.Event()
+			e.SetExtension(instance, name)
+			wantRefused(t, e, instance)
 		}
 	}
 }

@@ -14,12 +14,21 @@ const TimerType = "dev.zeroplane.timer.v1"
 type Timer struct {
 	Cluster string
 	Time    time.Time
+	// Instance that is at what there is to look for, and has others only see it; may be empty.
+	Instance string
 }
 
-// Event returns the CloudEvent. Its id is the same for the same cluster and time.
+// Event returns the CloudEvent. Its id is the same for the same cluster, time and instance.
 func (t Timer) Event() cloudevents.Event {
-	e := newEvent(TimerType, t.Cluster, fmt.Sprintf("%s/timer/%d", t.Cluster, t.Time.UnixNano()), t.Time)
+	id := fmt.Sprintf("%s/timer/%d", t.Cluster, t.Time.UnixNano())
+	if t.Instance != "" {
+		id += "/" + t.Instance
+	}
+	e := newEvent(TimerType, t.Cluster, id, t.Time)
 	e.SetExtension(partitionKey, t.Cluster)
+	if t.Instance != "" {
+		e.SetExtension(instance, t.Instance)
+	}
 	return e
 }
 
@@ -36,5 +45,9 @@ func ParseTimer(e cloudevents.Event) (Timer, error) {
 	if err := checkPartitionKey(e, cluster); err != nil {
 		return Timer{}, err
 	}
-	return Timer{Cluster: cluster, Time: at}, nil
+	t := Timer{Cluster: cluster, Time: at}
+	if t.Instance, err = instanceOf(e); err != nil {
+		return Timer{}, err
+	}
+	return t, nil
 }

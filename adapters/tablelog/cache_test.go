@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
@@ -238,4 +239,45 @@ func TestAWatchCostsNothingWhileItsInstanceWrites(t *testing.T) {
 	if n := store.Queries() - before; n > pauses {
 		t.Errorf("%d queries while the instance itself wrote, with %d pauses", n, pauses)
 	}
+}
+
+// TestALogThatIsToldIsLookedAtAtOnce has somebody else write while the next look by itself is some time away.
+func TestALogThatIsToldIsLookedAtAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		mine, theirs := New(store, partition, Options{}), New(store, partition, Options{})
+		if mine.LookNow() {
+			t.Error("a log is looked at that nobody watches")
+		}
+		s := current(t, mine)
+		sub, err := mine.Subscribe(t.Context(), "", s.Rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*followLate + followLate/2) // it has become rare
+		synctest.Wait()
+		_, rev, err := theirs.Commit(t.Context(), []Change{{Key: "a", Value: []byte("1")}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now()
+		synctest.Wait()
+		if mine.Seen() >= rev {
+			t.Fatal("it was seen without being told")
+		}
+		for range 3 {
+			if !mine.LookNow() {
+				t.Error("a log that is watched is not looked at")
+			}
+		}
+		got, _, err := sub.Next(t.Context())
+		for err == nil && len(got) == 0 { // how far it is may come first
+			got, _, err = sub.Next(t.Context())
+		}
+		if err != nil || len(got) != 1 || got[0].Rev != rev || time.Since(at) != 0 {
+			t.Errorf("after %s %+v was seen: %v", time.Since(at), got, err)
+		}
+		mine.Unsubscribe(sub)
+		time.Sleep(2 * followLate) // the looks end
+	})
 }

@@ -30,11 +30,16 @@ func (l *Log) followUntilUnwatched() {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
-		<-timer.C
+		told := false
+		select {
+		case <-timer.C:
+		case <-l.told:
+			told = true
+		}
 		if !l.stillFollowing() {
 			return
 		}
-		if proven := time.Since(time.Unix(0, l.proven.Load())); proven < wait {
+		if proven := time.Since(time.Unix(0, l.proven.Load())); !told && proven < wait {
 			timer.Reset(wait - proven)
 			continue
 		}
@@ -45,6 +50,21 @@ func (l *Log) followUntilUnwatched() {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// LookNow has a log that is watched, and that others may write to, be looked at at once. It reports whether it is; it
+// does not wait. Being told again before the look begins is as once.
+func (l *Log) LookNow() bool {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	if !l.following || len(l.subs) == 0 {
+		return false
+	}
+	select {
+	case l.told <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 // stillFollowing reports whether anyone watches, and notes it if not.

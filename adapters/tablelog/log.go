@@ -159,13 +159,15 @@ type Log struct {
 	subs     map[*Subscription]struct{}
 	// following is set while a goroutine looks at the log for those who watch it.
 	following bool
+	// told has one thing in it when the log is to be looked at at once for those who watch it.
+	told chan struct{}
 }
 
 // New returns the log of a partition. Nothing is read until it is asked for.
 func New(store table.Store, partition string, opts Options) *Log {
 	l := &Log{
 		store: store, partition: partition, opts: opts,
-		lead: make(chan struct{}, 1), queued: make(chan struct{}, 1),
+		lead: make(chan struct{}, 1), queued: make(chan struct{}, 1), told: make(chan struct{}, 1),
 		subs: map[*Subscription]struct{}{},
 	}
 	l.writeID.Store(rand.Uint64()) //nolint:gosec // tells commits apart, is no secret

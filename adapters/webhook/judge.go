@@ -21,7 +21,7 @@ import (
 // in the item.
 func (h *Handler) judge(ctx context.Context, it *item) error {
 	if it.event.Type() != "" {
-		if err := h.authorize(ctx, it.event.Type()); err != nil {
+		if err := h.authorize(ctx, h.o.Path+"/"+it.event.Type()); err != nil {
 			return err
 		}
 	}
@@ -45,21 +45,24 @@ func (h *Handler) judge(ctx context.Context, it *item) error {
 	case m == nil:
 		return nil
 	}
-	if of := events.ClusterOf(m); of != h.o.Cluster {
+	of := events.ClusterOf(m)
+	if _, isData := m.(events.Samples); of != h.o.Cluster && h.o.Others != "" && !isData {
+		return h.authorize(ctx, h.o.Others+of+h.o.Path+"/"+it.event.Type())
+	}
+	if of != h.o.Cluster {
 		return status(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf("source: the event is of the cluster %q, and this one is %q", of, h.o.Cluster))
 	}
 	return nil
 }
 
-func (h *Handler) authorize(ctx context.Context, eventType string) error {
+func (h *Handler) authorize(ctx context.Context, path string) error {
 	sender, ok := request.UserFrom(ctx)
 	if !ok {
 		return apierrors.NewUnauthorized("Unauthorized")
 	}
-	path := h.o.Path + "/" + eventType
 	decision, _, err := h.o.Authorizer.Authorize(ctx, authorizer.AttributesRecord{User: sender, Verb: "post", Path: path})
 	if err != nil && decision != authorizer.DecisionAllow {
-		slog.Warn("cannot authorise an event", "cluster", h.o.Cluster, "type", eventType, "error", err)
+		slog.Warn("cannot authorise an event", "cluster", h.o.Cluster, "path", path, "error", err)
 		return unavailable()
 	}
 	if decision != authorizer.DecisionAllow {

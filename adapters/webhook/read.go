@@ -87,7 +87,8 @@ func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 		return nil, tooLarge()
 	}
 	// Where the connection has no deadlines, whoever buffers bodies has.
-	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	connection := http.NewResponseController(w)
+	if err := connection.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, apierrors.NewInternalError(err)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, MaxBytes))
@@ -99,6 +100,10 @@ func readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 		return nil, status(http.StatusRequestTimeout, metav1.StatusReasonTimeout, fmt.Sprintf("the body did not come within %s", bodyTimeout))
 	case err != nil:
 		return nil, apierrors.NewBadRequest("the body cannot be read: " + err.Error())
+	}
+	// What the events cause may take longer: the server would take the deadline for a client that has gone.
+	if err := connection.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, apierrors.NewInternalError(err)
 	}
 	return body, nil
 }

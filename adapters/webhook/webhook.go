@@ -70,6 +70,9 @@ type Options struct {
 	Authorizer authorizer.UnconditionalAuthorizer
 	// Cluster that events must be of.
 	Cluster string
+	// Others is set where bells of other clusters are taken too, from who may "post" on OTHERS/CLUSTER/events/TYPE besides. It is
+	// the first part of that path, such as "/clusters/".
+	Others string
 	// Hear takes an event. What it returns has been done, or will be found by whoever looks. An error that is neither
 	// events.ErrMalformed nor events.ErrUnknownType may pass later.
 	Hear func(context.Context, cloudevents.Event) error

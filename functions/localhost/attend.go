@@ -177,6 +177,9 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 	if err != nil {
 		return err
 	}
+	if a.sees(m) {
+		return nil
+	}
 	if s, ok := m.(events.Samples); ok {
 		if err := a.measure(ctx, e, s); err != nil || !a.held {
 			return err
@@ -186,17 +189,11 @@ func (a *awake) hear(ctx context.Context, e cloudevents.Event) error {
 		a.owed.Store(true)
 		return nil
 	}
-	if a.looking.Swap(true) {
-		return nil
+	pushesHeard.WithLabelValues(takenOn).Inc()
+	if !a.looking.Swap(true) {
+		a.enter()
+		go a.lookForWork()
 	}
-	a.enter()
-	go func() {
-		defer a.leave()
-		a.looking.Store(false)
-		if err := a.functions.Wake(a.requests); err != nil && a.requests.Err() == nil {
-			slog.Warn("cannot look for what an event is about; the timer will", "cluster", a.info.Name, "type", e.Type(), "error", err)
-		}
-	}()
 	return nil
 }
 
@@ -208,6 +205,15 @@ func because(ctx context.Context, e cloudevents.Event) (context.Context, func())
 	}
 	cause, span := tracing.Begin(ctx, parent, tracing.Work{Name: "event " + e.Type(), By: e.Type()})
 	return tablelog.WithCause(ctx, func(string) *tablelog.Cause { return cause }), func() { span.End() }
+}
+
+// lookForWork has the functions look for what they have not seen, for a request that was counted.
+func (a *awake) lookForWork() {
+	defer a.leave()
+	a.looking.Store(false)
+	if err := a.functions.Wake(a.requests); err != nil && a.requests.Err() == nil {
+		slog.Warn("cannot look for what an event is about; the timer will", "cluster", a.info.Name, "error", err)
+	}
 }
 
 // ring has somebody look at a cluster at a time, if there are bells that outlast this process.

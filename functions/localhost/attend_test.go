@@ -22,11 +22,15 @@ import (
 // behind opens a host that others listen for.
 func behind(t *testing.T, store table.Store, longest time.Duration) *Host {
 	t.Helper()
+	return behindWith(t, store, Options{Front: Front{LongestAnswer: longest}})
+}
+
+func behindWith(t *testing.T, store table.Store, o Options) *Host {
+	t.Helper()
 	t.Setenv(SealKeyEnv, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-	h, err := OpenBehind(Options{
-		Store: Store{Store: store, Close: func() error { return nil }, Shared: true},
-		Front: Front{Address: "app.example.com", LongestAnswer: longest}, MaxAwake: 2,
-	})
+	o.Store = Store{Store: store, Close: func() error { return nil }, Shared: true}
+	o.Front.Address, o.MaxAwake = "app.example.com", 2
+	h, err := OpenBehind(o)
 	if err != nil {
 		t.Fatal(err)
 	}

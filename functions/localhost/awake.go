@@ -65,6 +65,8 @@ type awake struct {
 	looking atomic.Bool
 	// held is set where nothing runs between two calls: what the dirty row says is left to others.
 	held bool
+	// others are the instances that said they are at work on the cluster (push.go).
+	others others
 	// rested is closed, and made anew, whenever the functions have caught up.
 	rested chan struct{}
 }
@@ -91,9 +93,9 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		return tablelog.Options{
 			SoleWriter: !h.opts.Store.Shared, BeforeWrite: a.dirty.beforeWrite, Cache: h.cache,
 			Committed: func(rev uint64, cause *tablelog.Cause) {
-				bell.Ring(events.Changed{
-					Cluster: info.Name, Group: group, Revision: rev, Time: time.Now(), Trace: cause.Traceparent(),
-				}.Event())
+				c := events.Changed{Cluster: info.Name, Group: group, Revision: rev, Time: time.Now(), Trace: cause.Traceparent()}
+				bell.Ring(c.Event())
+				h.tell(c)
 			},
 		}
 	})
@@ -129,7 +131,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	})
 	h.connect(a, bell)
 	a.letters = deadletter.New(h.store, info.Partition())
-	a.mountEvents()
+	h.mountEvents(a)
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
@@ -268,6 +270,7 @@ func (a *awake) drain(limit time.Duration) {
 func (a *awake) sleep() time.Time {
 	ctx := context.Background()
 	a.dirty.stop()
+	a.others.stop()
 	a.unhear()
 	a.functions.Stop()
 	a.server.Close()

@@ -374,10 +374,25 @@ func (c *clusters) close() {
 			case s.awake != nil:
 				s.awake.drain(drainTimeout)
 				c.putToSleep(name, s)
+				if s.awake.dirty.marked() {
+					c.host.leave(name)
+				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// ifAwake returns a cluster if it is in memory, and counts a request of it: the caller must leave().
+func (c *clusters) ifAwake(name string) *awake {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.byName[name]
+	if c.closed || s == nil || s.awake == nil || s.gone != nil {
+		return nil
+	}
+	s.awake.enter()
+	return s.awake
 }
 
 // isAwake reports whether a cluster is in memory.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/doorbell"
 	"github.com/zeroplane/zeroplane/adapters/oidc"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
@@ -71,6 +72,11 @@ type Options struct {
 	// Deliver, if set, has the functions of this process hear of a commit, by calling hear, and may send the event
 	// elsewhere. It does not wait. Without it they hear at once.
 	Deliver func(e cloudevents.Event, hear func(cloudevents.Event))
+	// Pushes, if set, tells other instances at once of what is written here, and of what this one leaves when it ends
+	// (push.go). What it loses is found without it.
+	Pushes Publisher
+	// Stream, if set, gets an event of each log that moves, for whoever wants to know.
+	Stream Publisher
 }
 
 // Front is what clients reach a host through.
@@ -88,6 +94,11 @@ type Front struct {
 // Bells carry an event out of the process, not to be heard before a time. What they lose, the timer finds.
 type Bells interface {
 	Send(ctx context.Context, e cloudevents.Event, at time.Time) error
+}
+
+// Publisher takes events to where others get them from.
+type Publisher interface {
+	Publish(ctx context.Context, list []cloudevents.Event) error
 }
 
 // Store is an open store.
@@ -123,6 +134,8 @@ type Host struct {
 	// watches ends requests that have no end of their own.
 	watches    context.Context //nolint:containedctx // until the host is told to stop
 	endWatches func()
+	// pushes and stream are nil where nothing is sent.
+	pushes, stream *doorbell.Gather
 }
 
 // Open makes the default cluster if there is none, and listens. It fails with pebble.ErrLocked, or with
@@ -190,6 +203,8 @@ func (h *Host) Handler() http.Handler { return http.HandlerFunc(h.route) }
 func (h *Host) Close() error {
 	h.endWatches()
 	h.clusters.close()
+	h.pushes.Close()
+	h.stream.Close()
 	openCaches.remove(h.cache)
 	h.memory.stop()
 	return h.close()
@@ -204,6 +219,7 @@ func newHost(o Options) *Host {
 	if o.Store.Shared {
 		h.instance = strconv.FormatUint(uint64(rand.Uint32()), 16) //nolint:gosec // a name, no secret
 	}
+	h.pushes, h.stream = h.newPushes(), h.newStream()
 	return h
 }
 

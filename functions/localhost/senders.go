@@ -30,10 +30,14 @@ import (
 // Who sends events from outside: with what they sign, what theirs cause, and where those are kept that are malformed.
 
 // mountEvents serves the cluster's webhook and its dead letters.
-func (a *awake) mountEvents() {
-	h := webhook.New(webhook.Options{Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: a.info.Name, Hear: a.hear, Letters: a.letters})
-	a.server.Mount(eventsPath, h)
-	a.server.Mount(eventsPath+webhook.LettersPath, http.HandlerFunc(h.ServeLetters))
+func (h *Host) mountEvents(a *awake) {
+	o := webhook.Options{Path: eventsPath, Authorizer: a.server.Authorizer(), Cluster: a.info.Name, Hear: a.hear, Letters: a.letters}
+	if a.info.Name == cluster.Default {
+		o.Others, o.Hear = clustersPath, func(ctx context.Context, e cloudevents.Event) error { return h.hearAny(ctx, a, e) }
+	}
+	w := webhook.New(o)
+	a.server.Mount(eventsPath, w)
+	a.server.Mount(eventsPath+webhook.LettersPath, http.HandlerFunc(w.ServeLetters))
 	a.server.Mount(eventsPath+trail.Path, trail.Reader{Logs: a.logs, Decoder: a.server.Decoder()}.Handler(apiserver.Codecs))
 }
 

@@ -53,8 +53,11 @@ type outside struct {
 // hurried lets bodies take a moment only.
 type hurried struct{ http.ResponseWriter }
 
-func (h hurried) SetReadDeadline(time.Time) error {
-	return http.NewResponseController(h.ResponseWriter).SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+func (h hurried) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() {
+		at = time.Now().Add(100 * time.Millisecond)
+	}
+	return http.NewResponseController(h.ResponseWriter).SetReadDeadline(at)
 }
 
 func (h hurried) Unwrap() http.ResponseWriter { return h.ResponseWriter }
@@ -200,6 +203,7 @@ func TestRefusedRequestsGetTheRightAnswerAndChangeNothing(t *testing.T) {
 	now := time.Now()
 	push := encoded(t, pushed(1, now).Event())
 	timer := encoded(t, events.Timer{Cluster: cluster.Default, Time: now}.Event())
+	samples := encoded(t, events.Samples{Cluster: "other", Reporter: "r", Time: now, External: []events.ExternalSample{{Name: "m", Window: events.Window{End: now}}}}.Event())
 	large := strings.Repeat(" ", webhook.MaxBytes+1)
 	bearer := func(token string) map[string]string { return map[string]string{"Authorization": "Bearer " + token} }
 	unknownLength := func(s string) io.Reader { return io.MultiReader(strings.NewReader(s)) }
@@ -215,7 +219,7 @@ func TestRefusedRequestsGetTheRightAnswerAndChangeNothing(t *testing.T) {
 		"no credential":                    {delivery{ce, strings.NewReader(push), nil}, http.StatusForbidden},
 		"no credential, malformed":         {delivery{ce, strings.NewReader("hello"), nil}, http.StatusForbidden},
 		"unauthorised type":                {delivery{ce, strings.NewReader(timer), signed(senderKey, timer, now)}, http.StatusForbidden},
-		"another cluster's":                {delivery{ce, strings.NewReader(strings.ReplaceAll(timer, "default", "other")), bearer(o.token)}, http.StatusForbidden},
+		"another cluster's samples":        {delivery{ce, strings.NewReader(samples), bearer(o.token)}, http.StatusForbidden},
 		"oversized":                        {delivery{ce, strings.NewReader(large), bearer(o.token)}, http.StatusRequestEntityTooLarge},
 		"oversized, of unknown length":     {delivery{ce, unknownLength(large), bearer(o.token)}, http.StatusRequestEntityTooLarge},
 		"oversized and signed":             {delivery{ce, unknownLength(large), signed(senderKey, large, now)}, http.StatusRequestEntityTooLarge},

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/adapters/doorbell/eventgrid"
 	"github.com/zeroplane/zeroplane/adapters/doorbell/sqs"
 	"github.com/zeroplane/zeroplane/adapters/doorbell/storagequeue"
 	"github.com/zeroplane/zeroplane/adapters/table/azure"
@@ -62,6 +63,8 @@ The app's settings say the rest:
   ` + logLevelEnv + `       debug, info, warn or error; info, which has every decision, if not set
 ` + authenticationHelp + `
 
+` + topicHelp + `
+
 ` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error { return traced(cmd, hostAzure) },
@@ -100,6 +103,28 @@ environment must say what the app's settings say: see zeroplane host azure --hel
 	return cmd
 }
 
+// topicHelp says what has bells be pushed.
+const topicHelp = `  ZEROPLANE_EVENTGRID_TOPIC the endpoint of an Event Grid topic that pushes bells to /events; none are if not set
+  ZEROPLANE_EVENTGRID_STREAM
+                            https://NAMESPACE.REGION-1.eventgrid.azure.net/topics/TOPIC gets the stream of changes
+  ZEROPLANE_EVENTGRID_KEY, ZEROPLANE_EVENTGRID_STREAM_KEY
+                            their keys, where the identity has no right to send`
+
+// publishTo has a host publish to the topics that the environment names.
+func publishTo(o *localhost.Options) error {
+	for to, topic := range map[*localhost.Publisher]eventgrid.Options{&o.Pushes: eventgrid.TopicFromEnv(), &o.Stream: eventgrid.StreamFromEnv()} {
+		if topic.Endpoint == "" {
+			continue
+		}
+		opened, err := eventgrid.Open(topic)
+		if err != nil {
+			return err
+		}
+		*to = opened
+	}
+	return nil
+}
+
 func hostKubeconfig(cmd *cobra.Command, out string) (err error) {
 	o, err := hostedOptions(cmd.Context(), nil)
 	if err != nil {
@@ -132,6 +157,9 @@ func hostAzure(ctx context.Context) error {
 	}
 	o.Front.LongestAnswer = azurehost.LongestAnswer
 	if o.Bells, err = storagequeue.Open(storagequeue.OptionsFromEnv()); err != nil {
+		return err
+	}
+	if err := publishTo(&o); err != nil {
 		return err
 	}
 	h, err := localhost.OpenBehind(o)

@@ -35,7 +35,10 @@ has everything. One process at a time can have the data open.
 
 ` + storeHelp + `
 Instances that share a table also share $` + localhost.SealKeyEnv + `, 32 random bytes in base64, with which clusters' keys
-are sealed: openssl rand -base64 32
+are sealed: openssl rand -base64 32. Such instances may push bells
+to each other:
+
+` + topicHelp + `
 
 ` + tracesHelp,
 		Example: `  zeroplane serve                                        # one cluster, no nodes
@@ -87,6 +90,9 @@ func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
 		return err
 	}
 	o.Store = opened
+	if err := publishTo(&o); err != nil {
+		return errors.Join(err, opened.Close())
+	}
 	h, err := localhost.Open(ctx, o)
 	if err != nil {
 		return store.advise(err)

@@ -48,6 +48,8 @@ type Options struct {
 	Environment []string
 	// Tables and Queues of the storage account.
 	Tables, Queues *azurite.Server
+	// Through is what calls to the account of a Cluster pass.
+	Through hosted.Through
 	// Kill ends idle instances with SIGKILL instead of asking them.
 	Kill bool
 }
@@ -70,6 +72,9 @@ type Host struct {
 	spent time.Duration
 	turn  atomic.Uint64
 }
+
+// InstanceHeader of a request names the one that serves it, such as http-1, instead of the next in turn.
+const InstanceHeader = "X-Stand-In-Instance"
 
 const functionsCut = 230 * time.Second
 
@@ -172,11 +177,17 @@ func (h *Host) ScaleToZero() bool {
 	return !left
 }
 
+// End ends one instance, such as http-1, and reports whether it was not at a call.
+func (h *Host) End(name string) bool { return h.groups[name].endIdle() }
+
 // serveHTTP is the front end.
 func (h *Host) serveHTTP(w http.ResponseWriter, req *http.Request) {
 	h.count("http")
 	defer h.since(time.Now())
-	g := h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
+	g := h.groups[req.Header.Get(InstanceHeader)]
+	if g == nil {
+		g = h.groups[fmt.Sprint("http-", h.turn.Add(1)%uint64(h.o.HTTPInstances))] //nolint:gosec // positive
+	}
 	in, err := g.enter(req.Context())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)

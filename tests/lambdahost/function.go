@@ -10,9 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/zeroplane/zeroplane/tests/azurite"
 	"github.com/zeroplane/zeroplane/tests/hosted"
-	"github.com/zeroplane/zeroplane/tests/upstream"
 )
 
 // function has instances.
@@ -162,27 +160,12 @@ type Cluster struct {
 // must be set.
 func StartCluster(ctx context.Context, o Options, nodes int) (c *Cluster, err error) {
 	c = &Cluster{}
-	defer func() {
-		if err != nil {
-			c.Stop()
-		}
-	}()
-	if o.Tables, err = azurite.Run(); err != nil {
-		return c, err
-	}
-	c.stops = append(c.stops, o.Tables.Stop)
-	root, err := upstream.Root()
-	if err != nil {
-		return c, err
-	}
-	if c.Host, err = Start(root, o); err != nil {
-		return c, err
-	}
-	c.stops = append(c.stops, c.Host.Stop)
-	if c.Admin, err = hosted.Enter(ctx, o.Binary, o.Dir, c.Environment()); err != nil {
-		return c, err
-	}
-	return c, c.AddNodes(ctx, nodes)
+	setup := hosted.Setup{Binary: o.Binary, Dir: o.Dir, Nodes: nodes, Through: o.Through}
+	c.Host, c.Admin, c.stops, err = hosted.Start(ctx, setup, func(root string, account hosted.Account) (*Host, error) {
+		o.Tables = account.Tables
+		return Start(root, o)
+	})
+	return c, err
 }
 
 // Stop ends everything.

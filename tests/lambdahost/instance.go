@@ -48,6 +48,8 @@ type instance struct {
 
 	mu      sync.Mutex
 	current *call
+	// began is when the process was started or got its call, zero while it has none.
+	began time.Time
 	// failed is what the process said of its start.
 	failed error
 	frozen bool
@@ -76,6 +78,7 @@ func (f *function) start() (*instance, error) {
 		"AWS_LAMBDA_RUNTIME_API="+l.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME="+f.name, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024",
 		"LAMBDA_TASK_ROOT="+h.root, "_HANDLER=bootstrap")
 	in.cmd.Stdout, in.cmd.Stderr = log, log
+	in.began = time.Now()
 	if err := in.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -100,6 +103,7 @@ func (f *function) start() (*instance, error) {
 // ended is called when the process has ended: a call that it was at has failed.
 func (in *instance) ended() {
 	_ = in.api.Close()
+	in.bill()
 	in.mu.Lock()
 	c := in.current
 	in.mu.Unlock()
@@ -128,6 +132,7 @@ func (in *instance) next(w http.ResponseWriter, req *http.Request) {
 		c.finish(fmt.Errorf("%w: %s asked for another call before it answered %s", errFunction, in.name, c.id))
 	}
 	in.freeze()
+	in.bill()
 	in.readyOnce.Do(func() { close(in.ready) })
 	if c != nil {
 		in.function.put(in)
@@ -140,7 +145,7 @@ func (in *instance) next(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	in.mu.Lock()
-	in.current = c
+	in.current, in.began = c, time.Now()
 	in.mu.Unlock()
 	in.thaw()
 	header := w.Header()
@@ -150,6 +155,16 @@ func (in *instance) next(w http.ResponseWriter, req *http.Request) {
 	header.Set("Lambda-Runtime-Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0")
 	header.Set("Content-Type", "application/json")
 	_, _ = w.Write(c.payload)
+}
+
+// bill has what the process was at be paid for.
+func (in *instance) bill() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.began.IsZero() {
+		in.function.host.bill(in.began)
+		in.began = time.Time{}
+	}
 }
 
 // freeze stops the process where it is.

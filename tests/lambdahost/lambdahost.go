@@ -61,6 +61,8 @@ type Options struct {
 	Environment []string
 	// Tables of the storage account.
 	Tables *azurite.Server
+	// Through is what calls to the account of a Cluster pass.
+	Through hosted.Through
 }
 
 // Host is a running stand-in.
@@ -82,6 +84,8 @@ type Host struct {
 	mu    sync.Mutex
 	calls map[string]int
 	notes []string
+	// billed is how long processes were at calls, or at their start.
+	billed time.Duration
 }
 
 // Start starts a host without any instance. Root is the repository's folder.
@@ -150,6 +154,29 @@ func (h *Host) count(what string) int {
 	defer h.mu.Unlock()
 	h.calls[what]++
 	return h.calls[what]
+}
+
+// Billed is how long calls, and starts of processes, have taken together, each rounded up to a millisecond: what a start
+// takes is billed as a call's time is (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
+func (h *Host) Billed() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.billed
+}
+
+// bill adds what began at a time and has ended.
+func (h *Host) bill(began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.billed += (time.Since(began) + time.Millisecond - 1).Truncate(time.Millisecond)
+}
+
+// QueueCalls is how many requests to the queue there have been: messages sent, batches received, batches deleted. Polls
+// that find nothing are not counted: there are as many where nothing happens.
+func (h *Host) QueueCalls() int {
+	h.queue.mu.Lock()
+	defer h.queue.mu.Unlock()
+	return h.queue.calls
 }
 
 // note keeps what went wrong, for Failures.

@@ -38,7 +38,8 @@ type queue struct {
 	mu       sync.Mutex
 	messages map[string]*message
 	dead     []string
-	sent     int
+	// calls are those that QueueCalls counts.
+	calls int
 	// changed is closed, and made anew, when there may be something to see.
 	changed chan struct{}
 }
@@ -96,7 +97,7 @@ func (q *queue) send(body string, delay time.Duration) string {
 	now := time.Now()
 	m := &message{id: uuid.NewString(), body: body, visible: now.Add(delay), sent: now}
 	q.messages[m.id] = m
-	q.sent++
+	q.calls++
 	q.change()
 	return m.id
 }
@@ -148,14 +149,26 @@ func (q *queue) take(n int) (got []*message, next time.Time, changed chan struct
 			got = append(got, &leased)
 		}
 	}
+	if len(got) > 0 {
+		q.calls++
+	}
 	return got, next, q.changed
 }
 
-// remove deletes a message that was handled.
-func (q *queue) remove(id string) {
+// remove deletes the messages of a batch but those that failed.
+func (q *queue) remove(batch []*message, failed map[string]bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.messages, id)
+	removed := false
+	for _, m := range batch {
+		if !failed[m.id] {
+			delete(q.messages, m.id)
+			removed = true
+		}
+	}
+	if removed {
+		q.calls++
+	}
 }
 
 // bury adds to the dead letters.
@@ -199,11 +212,7 @@ func (h *Host) poll() {
 			h.note("%v", err)
 			continue
 		}
-		for _, m := range got {
-			if !failed[m.id] {
-				h.queue.remove(m.id)
-			}
-		}
+		h.queue.remove(got, failed)
 	}
 }
 

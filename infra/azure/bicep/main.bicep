@@ -17,6 +17,9 @@ param pushBells bool = false
 @description('An AuthenticationConfiguration, the whole document: whose tokens the API accepts (docs/entra.md). Empty for the clusters\' own alone.')
 param authenticationConfig string = ''
 
+@description('The endpoint of a topic of an Event Grid namespace, https://NAMESPACE.REGION-1.eventgrid.azure.net/topics/TOPIC, that gets the stream of changes; empty: none does. The identity needs the right to send to it.')
+param streamTopic string = ''
+
 @description('Memory of an instance, in MB. Billing is by this figure.')
 @allowed([
   512
@@ -340,6 +343,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         {
           name: 'ZEROPLANE_EVENTGRID_TOPIC'
           value: pushBells ? topic.properties.endpoint : ''
+        }
+        {
+          name: 'ZEROPLANE_EVENTGRID_STREAM'
+          value: streamTopic
         }
         {
           name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'

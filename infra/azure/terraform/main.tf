@@ -256,6 +256,7 @@ locals {
     ZEROPLANE_ADDRESS                         = local.address
     ZEROPLANE_AUTHENTICATION_CONFIG           = var.authentication_config
     ZEROPLANE_EVENTGRID_TOPIC                 = local.push ? azurerm_eventgrid_topic.this.endpoint : ""
+    ZEROPLANE_EVENTGRID_STREAM                = var.stream_topic
     APPLICATIONINSIGHTS_CONNECTION_STRING     = azurerm_application_insights.this.connection_string
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "ClientId=${azurerm_user_assigned_identity.app.client_id};Authorization=AAD"
   }

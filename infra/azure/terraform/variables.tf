@@ -41,6 +41,12 @@ variable "authentication_config" {
   default     = ""
 }
 
+variable "stream_topic" {
+  description = "The endpoint of a topic of an Event Grid namespace, https://NAMESPACE.REGION-1.eventgrid.azure.net/topics/TOPIC, that gets the stream of changes; empty: none does. The identity needs the right to send to it."
+  type        = string
+  default     = ""
+}
+
 variable "instance_memory_mb" {
   description = "Memory of an instance, in MB. Billing is by this figure."
   type        = number
