@@ -50,7 +50,7 @@ func TestAChangeSaysWhatLedToIt(t *testing.T) {
 		due     []plan.Later
 		want    byte
 	}{
-		"its own last change":                                   {changes: []tablelog.Event{changed("a", 1), changed("a", 2), changed("b", 3)}, want: 2},
+		"its own last change": {changes: []tablelog.Event{changed("a", 1), changed("a", 2), changed("b", 3)}, want: 2},
 		"its own change, rather than what was put off for it":   {changes: []tablelog.Event{changed("a", 1)}, due: []plan.Later{put}, want: 1},
 		"the change of what is written beside it":               {changes: []tablelog.Event{changed("b", 3), changed("read", 4)}, want: 3},
 		"the last change of what was read":                      {changes: []tablelog.Event{changed("read", 4), changed("read", 5), changed("other", 6)}, want: 5},
@@ -130,5 +130,36 @@ func TestADecisionIsOneLineOfTheLog(t *testing.T) {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
 		}
+	}
+}
+
+// TestADecisionsLineIsOfTheTraceOfItsEvent also where another object that it writes is of another trace, and where it
+// writes nothing.
+func TestADecisionsLineIsOfTheTraceOfItsEvent(t *testing.T) {
+	var out bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
+	defer slog.SetDefault(before)
+	unsaid := tablelog.Event{Rev: 1, Type: tablelog.Updated, Key: podKey("a")}
+	said := tablelog.Event{Rev: 2, Type: tablelog.Updated, Key: podKey("b"), Cause: causeNumber(4)}
+	for range 20 { // the spans of a decision are in no order
+		out.Reset()
+		d := batchOf([]tablelog.Event{unsaid, said}).begin(t.Context(), "controller")
+		p := plan.Plan{Writes: []plan.Write{writeOf("a"), writeOf("b")}}
+		ctx := d.because(t.Context(), p)
+		want := tablelog.CauseOf(ctx, podKey("a"))
+		tablelog.CauseOf(ctx, podKey("b"))
+		d.end(p, planclient.Outcome{}, nil)
+		if !strings.Contains(out.String(), "span="+want.Span.String()) {
+			t.Fatalf("the span of a is %s: %s", want.Span, out.String())
+		}
+	}
+	out.Reset()
+	d := batchOf([]tablelog.Event{said}).begin(t.Context(), "controller")
+	p := plan.Plan{Notices: []plan.Notice{{}}, Reads: []plan.Read{{Resource: plan.Pods, Namespace: "default", Name: "b"}}}
+	d.because(t.Context(), p)
+	d.end(p, planclient.Outcome{}, nil)
+	if !strings.Contains(out.String(), "trace="+causeNumber(4).Trace.String()) {
+		t.Errorf("without a write: %s", out.String())
 	}
 }
