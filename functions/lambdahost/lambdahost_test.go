@@ -386,6 +386,22 @@ func TestAnAnswerIsStreamedAndClosingItEndsTheRequest(t *testing.T) {
 	}
 }
 
+func TestTheAnswerToHeadHasNoBody(t *testing.T) {
+	h, _, _ := open(t, Options{})
+	for method, want := range map[string]bool{http.MethodHead: true, http.MethodGet: false} {
+		in := urlRequest(func(in *events.LambdaFunctionURLRequest) { in.RawPath, in.RequestContext.HTTP.Method = "/version", method })
+		out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, in)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := out.(*events.LambdaFunctionURLStreamingResponse)
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Close()); err != nil || (len(body) == 0) != want {
+			t.Errorf("%s: %d, %d bytes, %v", method, answer.StatusCode, len(body), err)
+		}
+	}
+}
+
 func TestAnAnswerThatIsGivenUpIsNotTakenForOne(t *testing.T) {
 	for name, p := range map[string]any{"as the API does": http.ErrAbortHandler, "by mistake": "oops"} {
 		if _, err := answerOf(t, func(http.ResponseWriter, *http.Request) { panic(p) }); err == nil {
