@@ -389,7 +389,9 @@ func TestAnAnswerIsStreamedAndClosingItEndsTheRequest(t *testing.T) {
 func TestTheAnswerToHeadHasNoBody(t *testing.T) {
 	h, _, _ := open(t, Options{})
 	for method, want := range map[string]bool{http.MethodHead: true, http.MethodGet: false} {
-		in := urlRequest(func(in *events.LambdaFunctionURLRequest) { in.RawPath, in.RequestContext.HTTP.Method = "/version", method })
+		in := urlRequest(func(in *events.LambdaFunctionURLRequest) {
+			in.RawPath, in.RequestContext.HTTP.Method = "/version", method
+		})
 		out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, in)))
 		if err != nil {
 			t.Fatal(err)
