@@ -62,7 +62,7 @@ type Letter struct {
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 	Times int       `json:"times"`
-	// Sender is the user who sent it, or the trigger that it came by; Via is how: Webhook, Queue or EventGrid.
+	// Sender is the user who sent it, or the trigger that it came by; Via is how: Webhook, Queue, EventGrid or EventBridge.
 	Sender string `json:"sender"`
 	Via    string `json:"via"`
 	// Reason says why it was refused, Field which part of it is to blame, empty where that is not known.
@@ -79,9 +79,10 @@ type Letter struct {
 
 // Ways in which an event comes.
 const (
-	Webhook   = "webhook"
-	Queue     = "queue"
-	EventGrid = "eventgrid"
+	Webhook     = "webhook"
+	Queue       = "queue"
+	EventGrid   = "eventgrid"
+	EventBridge = "eventbridge"
 )
 
 // Content is a request that carried an event.

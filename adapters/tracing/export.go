@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
 )
 
 // EndpointEnv names the collector that spans are sent to (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
@@ -24,6 +25,12 @@ const (
 	exportAfter = time.Second
 	// exportTimeout bounds how long sending may take.
 	exportTimeout = 5 * time.Second
+	// flushTimeout bounds how long a call waits for a collector before its host freezes the process. One that did not
+	// answer is not waited for again for flushAgain.
+	flushTimeout, flushAgain = time.Second, time.Minute
+	// idleAfter no spans were sent for so long the connection is left alone: until then a collector that is gone is dialled
+	// again and again.
+	idleAfter = 10 * time.Second
 	// never is the period of the library's own timer, which would tick while nothing happens.
 	never = 1000 * time.Hour
 )
@@ -41,7 +48,7 @@ func Export(ctx context.Context, version string) (stop func(), err error) {
 	if os.Getenv(EndpointEnv)+os.Getenv(tracesEndpointEnv) == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
 		return func() {}, nil
 	}
-	exporter, err := otlptracegrpc.New(ctx)
+	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithDialOption(grpc.WithIdleTimeout(idleAfter)))
 	if err != nil {
 		return nil, fmt.Errorf("sending traces to %s: %w", EndpointEnv, err)
 	}
@@ -55,6 +62,7 @@ func Export(ctx context.Context, version string) (stop func(), err error) {
 	batches := sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(never))
 	p := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(&whenEnded{SpanProcessor: batches}), sdktrace.WithResource(about))
 	exporting.Store(p)
+	silent.Store(0)
 	otel.SetTracerProvider(p)
 	return func() {
 		exporting.Store(nil)
@@ -64,12 +72,19 @@ func Export(ctx context.Context, version string) (stop func(), err error) {
 	}, nil
 }
 
+// silent is until when nobody waits for the collector, which did not answer: Unix time in nanoseconds.
+var silent atomic.Int64
+
 // Flush sends the spans that have ended, for a host that may freeze the process then.
 func Flush(ctx context.Context) {
-	if p := exporting.Load(); p != nil {
-		ctx, cancel := context.WithTimeout(ctx, exportTimeout)
-		defer cancel()
-		_ = p.ForceFlush(ctx) // traces are worth no failure
+	p := exporting.Load()
+	if p == nil || time.Now().UnixNano() < silent.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if p.ForceFlush(ctx) != nil { // traces are worth no failure
+		silent.Store(time.Now().Add(flushAgain).UnixNano())
 	}
 }
 

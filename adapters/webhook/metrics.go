@@ -29,7 +29,10 @@ var received = metrics.NewCounterVec(&metrics.CounterOpts{
 func init() { legacyregistry.MustRegister(received) }
 
 // count counts an event; the type is empty where it is not known, as of a request that was not read.
-func count(eventType, outcome string) {
+func count(eventType, outcome string) { countAll(eventType, outcome, 1) }
+
+// countAll counts n events.
+func countAll(eventType, outcome string, n int) {
 	switch {
 	case eventType == "", events.Known(eventType):
 	case foreign.Known(eventType):
@@ -37,5 +40,5 @@ func count(eventType, outcome string) {
 	default:
 		eventType = "other"
 	}
-	received.WithLabelValues(eventType, outcome).Inc()
+	received.WithLabelValues(eventType, outcome).Add(float64(n))
 }

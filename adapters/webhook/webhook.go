@@ -168,6 +168,7 @@ func (h *Handler) take(ctx context.Context, c deadletter.Content, keep keeper) (
 			return answer, nil
 		}
 	}
+	good, stand := events.JoinSamples(good)
 	for i, e := range good {
 		err := h.o.Hear(ctx, e)
 		switch {
@@ -177,11 +178,11 @@ func (h *Handler) take(ctx context.Context, c deadletter.Content, keep keeper) (
 		case errors.Is(err, events.ErrMalformed):
 			malformed = append(malformed, item{event: e, content: structuredContent(e), err: err, index: i})
 		case err != nil:
-			count(e.Type(), failed)
+			countAll(e.Type(), failed, stand[i])
 			slog.Warn("cannot take an event", "cluster", h.o.Cluster, "type", e.Type(), "id", e.ID(), "error", err)
 			return nil, unavailable()
 		default:
-			count(e.Type(), taken)
+			countAll(e.Type(), taken, stand[i])
 		}
 	}
 	if len(malformed) == 0 {

@@ -174,8 +174,7 @@ func (d *decision) end(p plan.Plan, out planclient.Outcome, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	revisions := revisionsText(out.Committed)
-	var main *tablelog.Cause
-	for parent, s := range d.spans {
+	for _, s := range d.spans {
 		if s.span.IsRecording() {
 			s.span.SetAttributes(attribute.String("zeroplane.plan", summary(p)), attribute.String("zeroplane.revisions", revisions))
 			if err := cmp.Or(err, out.Err); err != nil {
@@ -183,9 +182,6 @@ func (d *decision) end(p plan.Plan, out planclient.Outcome, err error) {
 			}
 		}
 		s.span.End()
-		if d.main.cause == nil || d.main.cause.Span == parent {
-			main = s.cause
-		}
 	}
 	if p.Empty() || !slog.Default().Enabled(d.ctx, slog.LevelInfo) {
 		return
@@ -194,8 +190,14 @@ func (d *decision) end(p plan.Plan, out planclient.Outcome, err error) {
 		"cluster", d.batch.Name, "function", d.batch.function, "by", d.who, "event", d.main.event, "object", object(p), "plan", summary(p),
 		"revision", revisions, "took", d.batch.now().Sub(d.began),
 	}
-	if main != nil {
-		attrs = append(attrs, "trace", main.Trace.String(), "span", main.Span.String())
+	var parent trace.SpanID
+	if d.main.cause != nil {
+		parent = d.main.cause.Span
+	}
+	if s := d.spans[parent]; s != nil {
+		attrs = append(attrs, "trace", s.cause.Trace.String(), "span", s.cause.Span.String())
+	} else if d.main.cause != nil { // it wrote nothing, as one that only gives notices
+		attrs = append(attrs, "trace", d.main.cause.Trace.String())
 	}
 	if err := cmp.Or(err, out.Err); err != nil {
 		attrs = append(attrs, "error", err)

@@ -132,3 +132,34 @@ func TestADecisionIsOneLineOfTheLog(t *testing.T) {
 		}
 	}
 }
+
+// TestADecisionsLineIsOfTheTraceOfItsEvent also where another object that it writes is of another trace, and where it
+// writes nothing.
+func TestADecisionsLineIsOfTheTraceOfItsEvent(t *testing.T) {
+	var out bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
+	defer slog.SetDefault(before)
+	unsaid := tablelog.Event{Rev: 1, Type: tablelog.Updated, Key: podKey("a")}
+	said := tablelog.Event{Rev: 2, Type: tablelog.Updated, Key: podKey("b"), Cause: causeNumber(4)}
+	for range 20 { // the spans of a decision are in no order
+		out.Reset()
+		d := batchOf([]tablelog.Event{unsaid, said}).begin(t.Context(), "controller")
+		p := plan.Plan{Writes: []plan.Write{writeOf("a"), writeOf("b")}}
+		ctx := d.because(t.Context(), p)
+		want := tablelog.CauseOf(ctx, podKey("a"))
+		tablelog.CauseOf(ctx, podKey("b"))
+		d.end(p, planclient.Outcome{}, nil)
+		if !strings.Contains(out.String(), "span="+want.Span.String()) {
+			t.Fatalf("the span of a is %s: %s", want.Span, out.String())
+		}
+	}
+	out.Reset()
+	d := batchOf([]tablelog.Event{said}).begin(t.Context(), "controller")
+	p := plan.Plan{Notices: []plan.Notice{{}}, Reads: []plan.Read{{Resource: plan.Pods, Namespace: "default", Name: "b"}}}
+	d.because(t.Context(), p)
+	d.end(p, planclient.Outcome{}, nil)
+	if !strings.Contains(out.String(), "trace="+causeNumber(4).Trace.String()) {
+		t.Errorf("without a write: %s", out.String())
+	}
+}

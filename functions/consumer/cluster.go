@@ -172,6 +172,9 @@ func (c *Cluster) Ask(ctx context.Context, function string, later ...plan.Later)
 	for i := range later {
 		later[i].Trace = tablelog.CauseOf(ctx, "").Traceparent()
 	}
+	if c.isHeld() { // it is others that do what was asked for, so what is in memory may be over
+		c.ledger.reload()
+	}
 	if err := c.ledger.ask(ctx, function, later); err != nil {
 		return err
 	}
@@ -258,6 +261,18 @@ func (c *Cluster) client(component string) *planclient.Client {
 func (s *shared) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.begin()
+}
+
+// enterUnheld is enter for what does not begin while everything is held.
+func (s *shared) enterUnheld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.held && s.begin()
+}
+
+// begin counts a run. The caller holds mu.
+func (s *shared) begin() bool {
 	if s.stopped && s.active == 0 {
 		return false
 	}

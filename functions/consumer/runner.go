@@ -37,7 +37,7 @@ type runner struct {
 	failures int
 }
 
-// ring starts the runner, or tells it to look once more.
+// ring starts the runner, or tells it to look once more. Where everything is held, the next Wake finds what there is.
 func (r *runner) ring() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,7 +48,7 @@ func (r *runner) ring() {
 		r.again = true
 		return
 	}
-	if r.cluster.enter() {
+	if r.cluster.enterUnheld() {
 		r.running = true
 		go r.run()
 	}

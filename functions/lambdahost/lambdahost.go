@@ -26,6 +26,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	own "github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/events/foreign"
 	"github.com/zeroplane/zeroplane/functions/localhost"
@@ -165,7 +166,7 @@ func (h *Handler) batch(ctx context.Context, payload json.RawMessage) (any, erro
 	g.SetLimit(heardAtOnce)
 	for _, c := range calls {
 		g.Go(func() error {
-			if err := h.hear(ctx, c.event); err != nil {
+			if err := h.hear(ctx, deadletter.Queue, c); err != nil {
 				slog.Warn("messages will come again", "messages", c.messages, "type", c.event.Type(), "error", err)
 				mu.Lock()
 				defer mu.Unlock()
@@ -188,15 +189,16 @@ func (o *outcome) fail(messages ...string) {
 	}
 }
 
-// call is an event and the messages that say it.
+// call is an event, as it came, and the messages that say it.
 type call struct {
 	event    cloudevents.Event
+	raw      []byte
 	messages []string
 }
 
 // sort reads messages. Bells of one cluster that came together are one, since they say no more than "look". One that
-// came before its time is sent again. One that can never be understood is logged and counts as done: to have it come
-// again would not help.
+// came before its time is sent again. One that can never be understood is kept among the dead letters and counts as done:
+// to have it come again would not help.
 func (h *Handler) sort(ctx context.Context, in events.SQSEvent) ([]*call, *outcome) {
 	out := &outcome{response: events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}}
 	var calls []*call
@@ -204,14 +206,18 @@ func (h *Handler) sort(ctx context.Context, in events.SQSEvent) ([]*call, *outco
 	for _, m := range in.Records {
 		var e cloudevents.Event
 		if err := json.Unmarshal([]byte(m.Body), &e); err != nil {
-			slog.Error("dropped a message that is no event", "message", m.MessageId, "error", err)
+			if h.bury(ctx, deadletter.Queue, []byte(m.Body), fmt.Errorf("%w: %w", own.ErrMalformed, err)) != nil {
+				out.fail(m.MessageId)
+			}
 			continue
 		}
-		c := &call{event: e, messages: []string{m.MessageId}}
+		c := &call{event: e, raw: []byte(m.Body), messages: []string{m.MessageId}}
 		if e.Type() == own.TimerType {
 			timer, err := own.ParseTimer(e)
 			if err != nil {
-				slog.Error("dropped a malformed event", "message", m.MessageId, "error", err)
+				if h.bury(ctx, deadletter.Queue, c.raw, err) != nil {
+					out.fail(m.MessageId)
+				}
 				continue
 			}
 			if timer.Time.After(h.o.Now().Add(tooEarly)) {
@@ -232,34 +238,39 @@ func (h *Handler) sort(ctx context.Context, in events.SQSEvent) ([]*call, *outco
 	return calls, out
 }
 
-// hear takes an event. One that nobody here acts on, or that is not what its type says, is logged and counts as done.
-func (h *Handler) hear(ctx context.Context, e cloudevents.Event) error {
-	err := h.o.Host.Hear(ctx, e)
+// hear takes an event. One that nobody here acts on is logged and counts as done; one that is not what its type says is
+// kept among the dead letters.
+func (h *Handler) hear(ctx context.Context, via string, c *call) error {
+	err := h.o.Host.Hear(ctx, c.event)
 	switch {
 	case errors.Is(err, own.ErrUnknownType):
-		slog.Info("an event of a type that nobody hears", "type", e.Type(), "source", e.Source(), "id", e.ID())
+		slog.Info("an event of a type that nobody hears", "type", c.event.Type(), "source", c.event.Source(), "id", c.event.ID())
 		return nil
 	case errors.Is(err, own.ErrMalformed):
-		slog.Error("dropped a malformed event", "type", e.Type(), "source", e.Source(), "id", e.ID(), "error", err)
-		return nil
+		return h.bury(ctx, via, c.raw, err)
 	}
 	return err
+}
+
+// bury keeps an event among the dead letters. It fails, so that the event comes again, if that cannot be done.
+func (h *Handler) bury(ctx context.Context, via string, raw []byte, reason error) error {
+	slog.Error("an event is malformed", "via", via, "error", reason)
+	return h.o.Host.Bury(ctx, via, raw, reason)
 }
 
 // bridge takes an event of EventBridge.
 func (h *Handler) bridge(ctx context.Context, payload json.RawMessage) error {
 	list, err := foreign.Read(payload)
 	if err != nil {
-		slog.Error("dropped a malformed event of EventBridge", "error", err)
-		return nil
+		return h.bury(ctx, deadletter.EventBridge, payload, err)
 	}
 	var errs []error
 	for _, e := range list {
-		if _, err := foreign.Parse(e); errors.Is(err, own.ErrMalformed) {
-			slog.Error("dropped a malformed event", "type", e.Type(), "source", e.Source(), "id", e.ID(), "error", err)
-			continue
+		raw, err := json.Marshal(e)
+		if err != nil { // it was read from what cannot be said so
+			raw = payload
 		}
-		errs = append(errs, h.hear(ctx, e))
+		errs = append(errs, h.hear(ctx, deadletter.EventBridge, &call{event: e, raw: raw}))
 	}
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/deadletter"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	memorytable "github.com/zeroplane/zeroplane/adapters/table/memory"
 	own "github.com/zeroplane/zeroplane/events"
@@ -179,8 +180,37 @@ func TestOnlyMessagesThatMaySucceedLaterComeAgain(t *testing.T) {
 	}
 	store.broken.Store(true)
 	bells.err = errors.New("no")
-	if got := failed(); got != `{"batchItemFailures":[{"itemIdentifier":"4"},{"itemIdentifier":"0"},{"itemIdentifier":"2"}]}` {
+	if got := failed(); got != `{"batchItemFailures":[{"itemIdentifier":"1"},{"itemIdentifier":"4"},{"itemIdentifier":"5"},{"itemIdentifier":"0"},{"itemIdentifier":"2"}]}` {
 		t.Errorf("without the store and the queue, %s failed", got)
+	}
+}
+
+func TestWhatIsMalformedIsKeptAmongTheDeadLetters(t *testing.T) {
+	h, store, _ := open(t, Options{})
+	info, err := (cluster.Registry{Store: store}).Get(t.Context(), cluster.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := `{"specversion":"1.0","type":"` + own.SamplesType + `","source":"/clusters/default","id":"1"}`
+	for _, payload := range []json.RawMessage{
+		batch(t, "hello", strings.Replace(bell(t, time.Now()), `"source":"`, `"source":"/nowhere`, 1), samples),
+		json.RawMessage(bridged("aws.ec2", "EC2 Spot Instance Interruption Warning", `{"instance-id":7}`)),
+		json.RawMessage(`{"detail-type":"Strange"}`),
+	} {
+		if answer, err := h.Invoke(t.Context(), payload); err != nil || strings.Contains(encode(t, answer), "itemIdentifier") {
+			t.Errorf("%v, %v", answer, err)
+		}
+	}
+	letters, err := deadletter.New(store, info.Partition()).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]int{}
+	for _, l := range letters {
+		kept[l.Via]++
+	}
+	if diff := cmp.Diff(map[string]int{deadletter.Queue: 3, deadletter.EventBridge: 2}, kept); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -353,6 +383,24 @@ func TestAnAnswerIsStreamedAndClosingItEndsTheRequest(t *testing.T) {
 	case <-ended:
 	default:
 		t.Error("the request goes on")
+	}
+}
+
+func TestTheAnswerToHeadHasNoBody(t *testing.T) {
+	h, _, _ := open(t, Options{})
+	for method, want := range map[string]bool{http.MethodHead: true, http.MethodGet: false} {
+		in := urlRequest(func(in *events.LambdaFunctionURLRequest) {
+			in.RawPath, in.RequestContext.HTTP.Method = "/version", method
+		})
+		out, err := h.Invoke(t.Context(), json.RawMessage(encode(t, in)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := out.(*events.LambdaFunctionURLStreamingResponse)
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Close()); err != nil || (len(body) == 0) != want {
+			t.Errorf("%s: %d, %d bytes, %v", method, answer.StatusCode, len(body), err)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (h *Handler) serve(ctx context.Context, payload json.RawMessage) (any, erro
 		return refuse(err), h.rest(ctx)
 	}
 	r, pipe := io.Pipe()
-	w := &writer{header: http.Header{}, pipe: pipe, began: make(chan struct{}), done: make(chan struct{})}
+	w := &writer{header: http.Header{}, pipe: pipe, head: req.Method == http.MethodHead, began: make(chan struct{}), done: make(chan struct{})}
 	go w.run(h.api, req)
 	<-w.began
 	body := &answer{PipeReader: r, end: func() error {
@@ -134,6 +134,8 @@ func (a *answer) Close() error {
 type writer struct {
 	header http.Header
 	pipe   *io.PipeWriter
+	// head is set where the answer has no body, whatever is written: net/http's server drops it, too.
+	head bool
 	// began is closed when code and sent are known, or failed is set; done when the request was handled.
 	began, done chan struct{}
 	once        sync.Once
@@ -186,6 +188,9 @@ func (w *writer) WriteHeader(code int) {
 // Write implements http.ResponseWriter. It returns when the runtime API has the bytes.
 func (w *writer) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
+	if w.head {
+		return len(p), nil
+	}
 	return w.pipe.Write(p)
 }
 

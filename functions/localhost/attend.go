@@ -23,6 +23,9 @@ const (
 	leftAfter = time.Minute
 	// sendTimeout bounds how long a bell may take to be sent.
 	sendTimeout = 5 * time.Second
+	// maxNamed rows of one cluster may name times though their instances are gone, as those that have not written theirs
+	// for goneAfter are taken to be. Each process that worked on a cluster leaves one until something is due.
+	maxNamed, goneAfter = 4, time.Hour
 	// attendedAtOnce are the clusters that one run of the timer attends to at the same time.
 	attendedAtOnce = 4
 )
@@ -34,12 +37,7 @@ func (h *Host) Attend(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	left := map[string][]dirtyMark{}
-	for _, m := range marks {
-		if m.left(now) {
-			left[m.cluster] = append(left[m.cluster], m)
-		}
-	}
+	left := leftOf(marks, now)
 	h.ringSoon(marks, now)
 	var g errgroup.Group
 	g.SetLimit(attendedAtOnce)
@@ -47,6 +45,26 @@ func (h *Host) Attend(ctx context.Context, now time.Time) error {
 		g.Go(func() error { return h.attend(ctx, name, marks) })
 	}
 	return errors.Join(g.Wait(), h.sweep(ctx, sweeps, now))
+}
+
+// leftOf returns the rows of the clusters that somebody must look at. Of a cluster with many that name times those of
+// instances that are gone are among them: whoever takes them over leaves one in their place.
+func leftOf(marks []dirtyMark, now time.Time) map[string][]dirtyMark {
+	left, named := map[string][]dirtyMark{}, map[string][]dirtyMark{}
+	for _, m := range marks {
+		switch {
+		case m.left(now):
+			left[m.cluster] = append(left[m.cluster], m)
+		case !m.wake.IsZero() && now.Sub(m.written) >= goneAfter:
+			named[m.cluster] = append(named[m.cluster], m)
+		}
+	}
+	for name, some := range named {
+		if len(some) > maxNamed {
+			left[name] = append(left[name], some...)
+		}
+	}
+	return left
 }
 
 // left reports whether nobody is at what a row says is left: it is due, or its instance has not renewed it.

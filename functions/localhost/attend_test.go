@@ -2,6 +2,7 @@ package localhost
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -69,6 +70,49 @@ func TestTheTimerDoesWhatAnInstanceLeftThatIsGone(t *testing.T) {
 	if marks, err := dirtyMarks(t.Context(), store); err != nil || len(marks) > 0 {
 		t.Errorf("%v are left: %v", marks, err)
 	}
+}
+
+// TestRowsOfProcessesThatAreGoneDoNotAddUp is about a cluster on which one process after the other works while something
+// is due in a year.
+func TestRowsOfProcessesThatAreGoneDoNotAddUp(t *testing.T) {
+	store := memorytable.New()
+	h := behind(t, store, 0)
+	due, now := time.Now().Add(365*24*time.Hour), time.Now()
+	for i := range 3 * maxNamed {
+		if ok := clean(t, &dirty{store: store, cluster: cluster.Default, instance: fmt.Sprint("gone-", i)}, due, true); !ok {
+			t.Fatal("no row")
+		}
+		if i >= maxNamed {
+			continue
+		}
+		if err := h.Attend(t.Context(), now.Add(goneAfter+time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if marks, err := dirtyMarks(t.Context(), store); err != nil || len(marks) < i+1 {
+			t.Fatalf("of %d rows %d are left: %v", i+1, len(marks), err)
+		}
+	}
+	for after, want := range map[time.Duration]bool{goneAfter / 2: true, goneAfter + time.Minute: false} {
+		left := leftOf(mustMarks(t, store), now.Add(after))
+		if (len(left) == 0) != want {
+			t.Errorf("after %s somebody is to look at %v", after, left)
+		}
+	}
+	if err := h.Attend(t.Context(), now.Add(goneAfter+time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if marks := mustMarks(t, store); len(marks) > 1 {
+		t.Errorf("%d rows are left", len(marks))
+	}
+}
+
+func mustMarks(t *testing.T, store table.Store) []dirtyMark {
+	t.Helper()
+	marks, err := dirtyMarks(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return marks
 }
 
 func TestAnEventOfAClusterIsHeardAndOneOfNoneIsNothing(t *testing.T) {

@@ -39,8 +39,9 @@ type dirty struct {
 	// known is set once it is known what the row is: there or not, and when it names a time, wake.
 	known, there bool
 	wake         time.Time
-	// written is when the row last was.
+	// written is when the row last was, and named when it last was with a time.
 	written  time.Time
+	named    time.Time
 	inFlight int
 	// timer runs only while the cluster is dirty; tick is what it does.
 	timer *time.Timer
@@ -58,6 +59,10 @@ const timerInterval = 30 * time.Second
 // renewAfter is how old a row may be before a write renews it. It is much less than the time after which
 // others take it over: a write is never made under a row that somebody else removes.
 const renewAfter = 30 * time.Second
+
+// renewNamedAfter is how old a row that names a time may be before its instance writes it again when it settles: long
+// before others may take it for one of an instance that is gone (goneAfter).
+const renewNamedAfter = 30 * time.Minute
 
 // ago is how long ago something was, by the clock that says longer: where a host freezes the process the monotonic
 // one may stand still, and the other may be set back.
@@ -186,14 +191,14 @@ func (d *dirty) clean(ctx context.Context, next time.Time, caughtUp func() bool)
 		return false, nil
 	}
 	wanted := !next.IsZero()
-	if d.known && d.there == wanted && (!wanted || d.wake.Equal(next)) {
+	if d.known && d.there == wanted && (!wanted || d.wake.Equal(next) && (d.instance == "" || ago(d.named) < renewNamedAfter)) {
 		return true, nil
 	}
 	d.known = false
 	if err := d.replace(ctx, next); err != nil {
 		return false, fmt.Errorf("cleaning the dirty row %q: %w", d.key(), err)
 	}
-	d.known, d.there, d.wake = true, wanted, next
+	d.known, d.there, d.wake, d.named = true, wanted, next, time.Now()
 	return true, nil
 }
 

@@ -94,6 +94,27 @@ func TestARowNamesWhenSomethingIsDue(t *testing.T) {
 	}
 }
 
+// TestARowThatOthersMayHaveTakenOverIsWrittenAgain is about an instance whose row has named a time for so long that
+// others may take the instance for gone.
+func TestARowThatOthersMayHaveTakenOverIsWrittenAgain(t *testing.T) {
+	store := memorytable.New()
+	d := &dirty{store: store, cluster: "a", instance: "i"}
+	t.Cleanup(d.stop)
+	next := time.Now().Add(24 * time.Hour).UTC()
+	for old, want := range map[time.Duration]int{0: 0, renewNamedAfter: 1} {
+		clean(t, d, next, true)
+		if err := removeMark(t.Context(), store, d.key(), table.Any); err != nil {
+			t.Fatal(err)
+		}
+		d.named = d.named.Add(-old)
+		clean(t, d, next, true)
+		if n := len(left(t, store)); n != want {
+			t.Errorf("written %s ago: %d rows", old, n)
+		}
+		d.known = false
+	}
+}
+
 // TestARowOfTheProcessBeforeGoes is about a start that finds nothing to do.
 func TestARowOfTheProcessBeforeGoes(t *testing.T) {
 	store := memorytable.New()

@@ -2,6 +2,7 @@ package localhost
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/zeroplane/zeroplane/adapters/cluster"
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/adapters/table/contract"
 	memorytable "github.com/zeroplane/zeroplane/adapters/table/memory"
@@ -84,7 +86,7 @@ func (a answered) WriteHeader(code int) {
 }
 
 // ask sends a request as the admin, and returns the answer's code, and the bells that had been sent when it began.
-func ask(t *testing.T, h *Host, bells *rung, method, path, body string) (code, before int) {
+func ask(t *testing.T, h *Host, bells *rung, method, path, body string, contentType ...string) (code, before int) {
 	t.Helper()
 	raw, err := h.Kubeconfig(t.Context())
 	if err != nil {
@@ -96,7 +98,7 @@ func ask(t *testing.T, h *Host, bells *rung, method, path, body string) (code, b
 	}
 	req := httptest.NewRequest(method, "https://app.example.com"+path, strings.NewReader(body))
 	req.Header.Set("Authorization", "Bearer "+config.BearerToken)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", append(contentType, "application/json")[0])
 	before = -1
 	w := answered{httptest.NewRecorder(), bells, &before}
 	h.Handler().ServeHTTP(w, req)
@@ -157,6 +159,58 @@ func TestWhereTheProcessIsFrozenNothingIsWrittenBetweenTwoCalls(t *testing.T) {
 	}
 	if n := store.Commits.Load() - before; n > 0 {
 		t.Errorf("a bell for nothing made %d transactions", n)
+	}
+}
+
+// asked returns how often a function is to be called for samples.
+func asked(t *testing.T, h *Host) (n int) {
+	t.Helper()
+	info, err := h.maker.Registry.Get(t.Context(), cluster.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = table.All(t.Context(), h.store, kubestorage.Partition(info.Partition(), "cursors"), table.Query{From: "d-", To: "d."}, func(row table.Row) bool {
+		if strings.Contains(string(row.Value), `"samples"`) {
+			n++
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestWhereTheProcessIsFrozenWhatSamplesAskForIsLeftToABellEachTime(t *testing.T) {
+	store := memorytable.New()
+	h, bells := frozen(t, store)
+	other, _ := frozen(t, store)
+	const autoscaler = `{"apiVersion":"autoscaling/v2","kind":"HorizontalPodAutoscaler","metadata":{"name":"web"},"spec":{"maxReplicas":5,
+		"scaleTargetRef":{"apiVersion":"apps/v1","kind":"Deployment","name":"web"},
+		"metrics":[{"type":"External","external":{"metric":{"name":"queue"},"target":{"type":"Value","value":"3"}}}]}}`
+	if code, _ := ask(t, h, bells, http.MethodPost, "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers", autoscaler); code != http.StatusCreated {
+		t.Fatal(code)
+	}
+	a, err := h.clusters.get(t.Context(), cluster.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.leave()
+	for i := range 2 {
+		if err := other.Hear(t.Context(), timer()); err != nil || asked(t, h) != 0 {
+			t.Fatalf("sample %d, before: asked for %d times, %v", i, asked(t, h), err)
+		}
+		bells.take()
+		now := time.Now().UTC().Format(time.RFC3339Nano)
+		sample := fmt.Sprintf(`{"specversion":"1.0","type":%q,"source":"/clusters/default","id":"%d","subject":"queues","partitionkey":"default.queues",
+			"time":%q,"datacontenttype":"application/json","data":{"external":[{"namespace":"default","name":"queue","time":%q,"value":"3"}]}}`,
+			events.SamplesType, i, now, now)
+		if code, before := ask(t, h, bells, http.MethodPost, eventsPath, sample, "application/cloudevents+json"); code != http.StatusAccepted || before != 1 {
+			t.Errorf("sample %d: %d after %d bells", i, code, before)
+		}
+		if a.functions.Busy() || asked(t, h) != 1 {
+			t.Errorf("sample %d: a function runs: %t; asked for %d times", i, a.functions.Busy(), asked(t, h))
+		}
 	}
 }
 

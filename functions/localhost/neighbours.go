@@ -48,7 +48,7 @@ func (n *neighbours) run(ctx context.Context) {
 
 // visit takes over what instances left that are gone.
 func (n *neighbours) visit(ctx context.Context, now time.Time) error {
-	marks, err := dirtyMarks(ctx, n.host.store)
+	marks, sweeps, err := leftRows(ctx, n.host.store)
 	if err != nil {
 		return err
 	}
@@ -61,9 +61,11 @@ func (n *neighbours) visit(ctx context.Context, now time.Time) error {
 	}
 	if now.Sub(n.swept) >= sweepInterval {
 		n.swept = now
-		return n.host.maker.Sweep(ctx, now.Add(-sweepAfter))
+		if err := n.host.maker.Sweep(ctx, now.Add(-sweepAfter)); err != nil {
+			return err
+		}
 	}
-	return nil
+	return n.host.sweep(ctx, sweeps, now)
 }
 
 // takeOver makes what another instance left this one's own: its row first, so that it is never nobody's.

@@ -247,6 +247,24 @@ func TestAClusterDeletedElsewhereIsNotServed(t *testing.T) {
 	}
 }
 
+func TestAServerRemovesTheRowOfAClusterThatWasLeftHalfMade(t *testing.T) {
+	store := memorytable.New()
+	h := shareStore(t, store, 0)
+	if _, err := h.beforeHalf(t.Context()); err != nil { // and it never came to the end
+		t.Fatal(err)
+	}
+	n, now := &neighbours{host: h, swept: time.Now()}, time.Now()
+	for i, want := range []int{1, 1, 0} {
+		after := time.Duration(i) * (sweepAfter + time.Minute)
+		if err := n.visit(t.Context(), now.Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		if _, sweeps, err := leftRows(t.Context(), store); err != nil || len(sweeps) != want {
+			t.Errorf("after %s there are %v, %v", after, sweeps, err)
+		}
+	}
+}
+
 func TestInstancesWithDifferentSealKeysAreTold(t *testing.T) {
 	store := memorytable.New()
 	shareStore(t, store, 0)

@@ -162,7 +162,7 @@ func (w *world) disturb(at time.Time, send func()) {
 	case w.chance(w.faults.drop):
 		w.counts.dropped.Add(1)
 		return
-	case w.chance(w.faults.double):
+	case w.chance(w.faults.double / (1 - w.faults.drop)): // of all, those that are dropped among them
 		w.counts.doubled.Add(1)
 		times = 2
 	}
