@@ -137,6 +137,9 @@ func TestAWatchedLogStaysInTheCache(t *testing.T) {
 		t.Errorf("the watch got %d events: %v", len(events), err)
 	}
 	watched.Unsubscribe(sub)
+	if err := watched.Idle(t.Context()); err != nil { // who commits leads a moment longer, and is not disturbed
+		t.Fatal(err)
+	}
 	must(t, New(store, "cluster|another", Options{Cache: c, SoleWriter: true}), "a", "1")
 	if watched.state.Load() != nil {
 		t.Error("what nobody watches any more stays")
