@@ -40,7 +40,7 @@ const (
 var seed = flag.Uint64("chaos.seed", 0, "run the one round of this seed")
 
 // TestChaosEndsAsACalmDayDoes runs rounds of steps with 20% of events and bells dropped, 20% doubled, all reordered, and
-// instances killed at random writes.
+// instances killed at random writes, reads and times.
 func TestChaosEndsAsACalmDayDoes(t *testing.T) {
 	quiet(t)
 	first, rounds := uint64(time.Now().UnixNano()), shortRounds
@@ -50,15 +50,20 @@ func TestChaosEndsAsACalmDayDoes(t *testing.T) {
 	if *seed != 0 {
 		first, rounds = *seed, 1
 	}
+	var kills int64
 	for i := range rounds {
 		s := first + uint64(i)
 		t.Run(fmt.Sprintf("seed %d", s), func(t *testing.T) {
-			calm := round(t, s, faults{})
-			got := round(t, s, faults{drop: 0.2, double: 0.2, kills: 12})
+			calm, _ := round(t, s, faults{})
+			got, killed := round(t, s, faults{drop: 0.2, double: 0.2, kills: 12})
+			kills += killed
 			if diff := cmp.Diff(calm, got); diff != "" {
 				t.Errorf("the cluster (-calm +chaos); again with -chaos.seed=%d:\n%s", s, diff)
 			}
 		})
+	}
+	if *seed == 0 && kills < int64(rounds) {
+		t.Errorf("only %d instances were killed in %d rounds", kills, rounds)
 	}
 }
 
@@ -93,8 +98,9 @@ func TestChaosIsNoticed(t *testing.T) {
 	})
 }
 
-// round takes the steps of a seed, lets the cluster settle, and returns what became of it.
-func round(t *testing.T, seed uint64, f faults) (out []string) {
+// round takes the steps of a seed, lets the cluster settle, and returns what became of it, and how many instances were
+// killed.
+func round(t *testing.T, seed uint64, f faults) (out []string, killed int64) {
 	t.Helper()
 	t.Setenv("ZEROPLANE_SEAL_KEY", sealKey)
 	synctest.Test(t, func(t *testing.T) {
@@ -125,8 +131,9 @@ func round(t *testing.T, seed uint64, f faults) (out []string) {
 		t.Logf("seed %d: %v in %s", seed, &w.counts, time.Since(began).Round(time.Second))
 		stop()
 		w.close()
+		killed = w.counts.kills.Load()
 	})
-	return out
+	return out, killed
 }
 
 // insist does something until it succeeds, as whoever sends it would.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -35,16 +36,18 @@ const (
 	callTimeout = 4 * time.Minute
 	// late is by how much an event may come later than it should.
 	late = 2 * time.Second
-	// mostCommits an instance makes before it is killed.
-	mostCommits = 30
+	// mostCommits and mostReads are how many an instance makes at most before it is killed, and longest how long it lives,
+	// if it is to be killed.
+	mostCommits, mostReads = 30, 300
+	longest                = 2 * time.Minute
 )
 
 // faults are what goes wrong. The zero value is a calm day.
 type faults struct {
 	// drop and double are of events and bells, from 0 to 1.
 	drop, double float64
-	// kills is how many instances are killed.
-	kills int
+	// kills is how many instances are killed at most.
+	kills int64
 }
 
 // counts is what did go wrong.
@@ -66,9 +69,10 @@ type world struct {
 	under     sync.WaitGroup
 	closed    atomic.Bool
 
-	mu     sync.Mutex
-	random *rand.Rand
-	kills  int
+	seed uint64
+	mu   sync.Mutex
+	// drawn counts what was decided by chance, of each kind.
+	drawn map[string]int
 }
 
 // process is where an instance runs, after the one before was killed. Taken is held by who looks whether it was: a
@@ -88,7 +92,7 @@ type instance struct {
 func newWorld(t *testing.T, seed uint64, f faults) *world {
 	t.Helper()
 	store := memory.New()
-	w := &world{t: t, store: store, lister: store, faults: f, ctx: t.Context(), random: rand.New(rand.NewPCG(seed, seed))}
+	w := &world{t: t, store: store, lister: store, faults: f, ctx: t.Context(), seed: seed, drawn: map[string]int{}}
 	for i := range w.processes {
 		w.processes[i] = process{taken: make(chan struct{}, 1), alive: w.start(nil)}
 	}
@@ -102,7 +106,7 @@ func (w *world) start(after *instance) *instance {
 	}
 	for {
 		i := &instance{world: w, store: &mortal{Store: w.store}}
-		i.store.left.Store(w.life())
+		w.live(i.store)
 		host, err := localhost.OpenBehind(localhost.Options{
 			Store: localhost.Store{Store: i.store, Close: func() error { return nil }, Shared: true},
 			Front: localhost.Front{Address: "app.example.com"}, MaxAwake: 2, Bells: i, Deliver: i.deliver,
@@ -118,33 +122,39 @@ func (w *world) start(after *instance) *instance {
 	}
 }
 
-// life returns after how many commits an instance is killed, 0 for never.
-func (w *world) life() int64 {
+// draw decides something by chance: the n-th of a kind is always the same for a seed, whatever was decided meanwhile, by
+// whichever goroutine. So a seed gives events and instances their fates, though not the order in which goroutines run.
+func (w *world) draw(kind string) *rand.Rand {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.kills == w.faults.kills {
-		return 0
+	w.drawn[kind]++
+	n := w.drawn[kind]
+	w.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d/%s/%d", w.seed, kind, n)
+	return rand.New(rand.NewPCG(w.seed, h.Sum64())) //nolint:gosec // faults, no secrets
+}
+
+// live decides when an instance is killed: after some commits, of which the last was done or not, after some reads, or
+// after a while.
+func (w *world) live(m *mortal) {
+	if w.counts.kills.Load() >= w.faults.kills {
+		return
 	}
-	w.kills++
-	return 1 + w.random.Int64N(mostCommits)
-}
-
-// chance is true with a probability.
-func (w *world) chance(p float64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.random.Float64() < p
-}
-
-func (w *world) below(n int64) int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.random.Int64N(n)
+	r := w.draw("life")
+	m.lands = r.IntN(2) == 0
+	switch r.IntN(4) {
+	case 0:
+		m.reads.Store(1 + r.Int64N(mostReads))
+	case 1:
+		time.AfterFunc(1+time.Duration(r.Int64N(int64(longest))), func() { m.dead.Store(true) })
+	default:
+		m.commits.Store(1 + r.Int64N(mostCommits))
+	}
 }
 
 // any returns some instance. One that was killed is replaced first.
 func (w *world) any() *instance {
-	p := &w.processes[w.below(instances)]
+	p := &w.processes[w.draw("call").IntN(instances)]
 	p.taken <- struct{}{}
 	defer func() { <-p.taken }()
 	if p.alive.store.dead.Load() {
@@ -154,22 +164,24 @@ func (w *world) any() *instance {
 	return p.alive
 }
 
-// disturb calls send as often as an event arrives, each time a little later.
-func (w *world) disturb(at time.Time, send func()) {
+// disturb calls send as often as an event arrives, each time a little later. Events of one kind are those that are told
+// apart by nothing but their number.
+func (w *world) disturb(kind string, at time.Time, send func()) {
 	w.counts.sent.Add(1)
+	r := w.draw(kind)
 	times := 1
-	switch {
-	case w.chance(w.faults.drop):
+	switch chance := r.Float64(); {
+	case chance < w.faults.drop:
 		w.counts.dropped.Add(1)
 		return
-	case w.chance(w.faults.double / (1 - w.faults.drop)): // of all, those that are dropped among them
+	case chance < w.faults.drop+w.faults.double:
 		w.counts.doubled.Add(1)
 		times = 2
 	}
 	for range times {
 		wait := max(0, time.Until(at))
 		if w.faults.double > 0 {
-			wait += time.Duration(w.below(int64(late)))
+			wait += time.Duration(r.Int64N(int64(late)))
 		}
 		time.AfterFunc(wait, send)
 	}
@@ -177,7 +189,8 @@ func (w *world) disturb(at time.Time, send func()) {
 
 // deliver disturbs the events of a commit inside an instance.
 func (i *instance) deliver(e cloudevents.Event, hear func(cloudevents.Event)) {
-	i.world.disturb(time.Now(), func() {
+	sequence, _ := e.Extensions()["sequence"].(string)
+	i.world.disturb(e.Type()+" "+e.Subject()+" "+sequence, time.Now(), func() {
 		if !i.store.dead.Load() {
 			hear(e)
 		}
@@ -190,7 +203,7 @@ func (i *instance) Send(_ context.Context, e cloudevents.Event, at time.Time) er
 		return errKilled
 	}
 	w := i.world
-	w.disturb(at, func() {
+	w.disturb("bell of "+e.Source(), at, func() {
 		if w.ctx.Err() == nil {
 			w.work(func(ctx context.Context, by *instance) error { return by.host.Hear(ctx, e) })
 		}
@@ -239,41 +252,49 @@ func (w *world) close() {
 
 var errKilled = errors.New("the instance was killed")
 
-// mortal is the store as one instance reaches it: after some commits the instance is killed, and the last may have
-// been done or not.
+// mortal is the store as one instance reaches it, until it is killed.
 type mortal struct {
 	table.Store
-	left atomic.Int64
-	dead atomic.Bool
+	// commits and reads are how many are left, 0 for as many as it likes. The last commit lands or does not.
+	commits, reads atomic.Int64
+	lands          bool
+	dead           atomic.Bool
 }
+
+// last reports whether this was the last of what is counted.
+func last(left *atomic.Int64) bool { return left.Load() > 0 && left.Add(-1) == 0 }
 
 func (m *mortal) Commit(ctx context.Context, partition string, ops []table.Op) error {
 	if m.dead.Load() {
 		return errKilled
 	}
-	if m.left.Load() > 0 {
-		switch left := m.left.Add(-1); {
-		case left == 0 && len(ops)%2 == 0:
-			m.dead.Store(true)
-			return errKilled
-		case left == 0:
+	if last(&m.commits) {
+		if m.lands {
 			_ = m.Store.Commit(ctx, partition, ops)
-			m.dead.Store(true)
-			return errKilled
 		}
+		m.dead.Store(true)
+		return errKilled
 	}
 	return m.Store.Commit(ctx, partition, ops)
 }
 
+// read reports whether the instance lives to read.
+func (m *mortal) read() bool {
+	if last(&m.reads) {
+		m.dead.Store(true)
+	}
+	return !m.dead.Load()
+}
+
 func (m *mortal) Get(ctx context.Context, partition, key string) (table.Row, error) {
-	if m.dead.Load() {
+	if !m.read() {
 		return table.Row{}, errKilled
 	}
 	return m.Store.Get(ctx, partition, key)
 }
 
 func (m *mortal) Range(ctx context.Context, partition string, q table.Query) (table.Page, error) {
-	if m.dead.Load() {
+	if !m.read() {
 		return table.Page{}, errKilled
 	}
 	return m.Store.Range(ctx, partition, q)
