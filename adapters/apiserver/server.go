@@ -229,10 +229,25 @@ func New(o Options) (*Server, error) {
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.beginCore, b.admit, b.build, b.install} {
 		if err := step(); err != nil {
+			b.abandon()
 			return nil, fmt.Errorf("assembling the API server: %w", err)
 		}
 	}
 	return s, nil
+}
+
+// abandon ends what the steps that went well keep running.
+func (b *builder) abandon() {
+	if b.core != nil {
+		<-b.core.made
+	}
+	close(b.stop)
+	if b.clusterIPs != nil {
+		b.clusterIPs.Destroy()
+	}
+	if b.generic != nil {
+		b.generic.Destroy()
+	}
 }
 
 // builder holds what only the assembly needs. Its steps are in the order of New.
