@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -57,6 +58,9 @@ func Received(ctx context.Context, sent propagation.TextMapCarrier, by string) *
 	c := &tablelog.Cause{By: by}
 	if of := trace.SpanContextFromContext(ctx); of.IsValid() && !of.IsRemote() {
 		c.Trace, c.Span, c.Flags = of.TraceID(), of.SpanID(), of.TraceFlags()
+		if span, ok := trace.SpanFromContext(ctx).(sdktrace.ReadOnlySpan); ok {
+			c.Parent = span.Parent().SpanID()
+		}
 		return c
 	}
 	if of := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), sent)); of.IsValid() {

@@ -58,9 +58,10 @@ type awake struct {
 	verified time.Time
 	logs     kubestorage.Logs
 	letters  deadletter.Box
-	// attending is set while work is done in a process that is frozen between calls, owed while a request's is left to
+	// attending counts the calls for which work is done in a process that is frozen between calls, owed while a request's is left to
 	// a bell that was not sent yet.
-	attending, owed atomic.Bool
+	attending atomic.Int32
+	owed      atomic.Bool
 	// looking is set while somebody is about to look for what an event from outside may be about.
 	looking atomic.Bool
 	// held is set where nothing runs between two calls: what the dirty row says is left to others.

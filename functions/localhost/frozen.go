@@ -23,12 +23,12 @@ import (
 func (a *awake) freeze(bell *doorbell.Bell) {
 	a.held = true
 	a.unhear = bell.Subscribe(func(e cloudevents.Event) {
-		if a.attending.Load() {
+		if a.attending.Load() > 0 {
 			a.functions.Ring(e)
 		}
 	})
 	a.dirty.writes = func() {
-		if !a.attending.Load() {
+		if a.attending.Load() == 0 {
 			a.owed.Store(true)
 		}
 	}
@@ -37,7 +37,7 @@ func (a *awake) freeze(bell *doorbell.Bell) {
 // workFrozen does the work of a cluster and leaves it. A cluster whose work is not done in time is put to sleep, so that
 // none is under way; its row stays, and whoever called calls again.
 func (h *Host) workFrozen(ctx context.Context, a *awake) error {
-	a.attending.Store(true)
+	a.attending.Add(1)
 	err := a.functions.Wake(ctx)
 	if err == nil {
 		err = a.functions.Settle(ctx)
@@ -47,7 +47,7 @@ func (h *Host) workFrozen(ctx context.Context, a *awake) error {
 		h.clusters.forget(a.info.Name)
 		return err
 	}
-	a.attending.Store(false)
+	a.attending.Add(-1)
 	return nil
 }
 
@@ -60,6 +60,7 @@ func (h *Host) Rest(ctx context.Context) error {
 		for _, l := range a.logs {
 			errs = append(errs, l.Idle(ctx))
 		}
+		h.ringOwed(a) // for what was written after its client had left
 	}
 	tracing.Flush(ctx)
 	return errors.Join(errs...)
