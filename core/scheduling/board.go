@@ -139,14 +139,18 @@ func (b *board) follow(r *run) {
 // whose hash with salt is lowest.
 func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 	totals, constant := b.totals(c)
-	score = int64(closed)
-	for _, total := range totals {
-		score = max(score, total)
+	at, score = -1, closed
+	lowest, hashes := uint64(0), c.hashes[:len(totals)]
+	for i, total := range totals {
+		if total < score || total == closed {
+			continue
+		}
+		h := mix(salt ^ hashes[i])
+		if total > score || h < lowest || h == lowest && c.nodes[i].name < c.nodes[at].name {
+			at, score, lowest = i, total, h
+		}
 	}
-	if score == closed {
-		return -1, closed
-	}
-	return lowestHash(c, totals, score, salt), score + constant
+	return at, score + constant
 }
 
 // totals are the weighted sums of the scores, closed for nodes that cannot take the class, but for what is the same for
@@ -191,21 +195,6 @@ func (b *board) unrefused() []int64 {
 		}
 	}
 	return open
-}
-
-// lowestHash picks one of the nodes that have the score.
-func lowestHash(c *Cluster, totals []int64, score int64, salt uint64) int {
-	at, lowest := -1, uint64(0)
-	for i, total := range totals {
-		if total != score {
-			continue
-		}
-		h := mix(salt ^ c.hashes[i])
-		if at < 0 || h < lowest || h == lowest && c.nodes[i].name < c.nodes[at].name {
-			at, lowest = i, h
-		}
-	}
-	return at
 }
 
 // byObject is the weighted sum of the normalized scores over the node object.
