@@ -2,7 +2,10 @@ package oracle_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,11 +46,73 @@ var followed = map[string]bool{
 	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
+// checks are how often a property is tried, in the short form and in the long one.
+const checks, longChecks = 1000, 20_000
+
+// manyChecks sets how often the properties of a test are tried.
+func manyChecks(t *testing.T) {
+	t.Helper()
+	n := checks
+	if os.Getenv("ZEROPLANE_LONG") != "" {
+		n = longChecks
+	}
+	f := flag.Lookup("rapid.checks")
+	before := f.Value.String()
+	if err := f.Value.Set(strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(before) })
+}
+
+// coverage counts what upstream's plugins did in a test: a comparison with one that never does anything is none.
+type coverage struct{ rejected, preferred map[string]int }
+
+func newCoverage() *coverage { return &coverage{map[string]int{}, map[string]int{}} }
+
+func (c *coverage) reject(s *fwk.Status) {
+	if c != nil && s.Plugin() != "" {
+		c.rejected[s.Plugin()]++
+	}
+}
+
+// prefer counts the plugins that score nodes differently.
+func (c *coverage) prefer(scores []fwk.NodePluginScores) {
+	if c == nil || len(scores) == 0 {
+		return
+	}
+	for k, first := range scores[0].Scores {
+		for _, other := range scores[1:] {
+			if other.Scores[k].Score != first.Score {
+				c.preferred[first.Name]++
+				break
+			}
+		}
+	}
+}
+
+// report prints it, and fails the test for plugins that never rejected a node, or never preferred one.
+func (c *coverage) report(t *testing.T, rejecting, preferring []string) {
+	t.Helper()
+	t.Logf("figure: nodes rejected by %v, decisions in which one was preferred by %v", c.rejected, c.preferred)
+	for _, name := range rejecting {
+		if c.rejected[name] == 0 {
+			t.Errorf("%s never rejected a node", name)
+		}
+	}
+	for _, name := range preferring {
+		if c.preferred[name] == 0 {
+			t.Errorf("%s never preferred a node", name)
+		}
+	}
+}
+
 // upstream is kube-scheduler's framework over one state of a cluster.
 type upstream struct {
 	framework framework.Framework
 	snapshot  *cache.Snapshot
 	nodes     []*corev1.Node
+	// coverage is of what the plugins do, if somebody counts.
+	coverage *coverage
 }
 
 func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping) *upstream {
@@ -86,7 +151,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &upstream{f, snapshot, nodes}
+	return &upstream{framework: f, snapshot: snapshot, nodes: nodes}
 }
 
 // evaluate is schedulePod of pkg/scheduler/schedule_one.go without its sampling: the totals of the
@@ -121,6 +186,7 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 	if !status.IsSuccess() {
 		t.Fatal(status.AsError())
 	}
+	u.coverage.prefer(scores)
 	for _, score := range scores {
 		out.Scores[score.Name] = score.TotalScore
 	}
@@ -130,6 +196,7 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 func (u *upstream) feasible(ctx context.Context, t *rapid.T, state fwk.CycleState, pod *corev1.Pod, diagnosis *framework.Diagnosis) []fwk.NodeInfo {
 	named, status, rejectors := u.framework.RunPreFilterPlugins(ctx, state, pod)
 	if !status.IsSuccess() {
+		u.coverage.reject(status)
 		diagnosis.NodeToStatus.SetAbsentNodesStatus(status)
 		diagnosis.PreFilterMsg = status.Message()
 		return nil
@@ -151,6 +218,7 @@ func (u *upstream) feasible(ctx context.Context, t *rapid.T, state fwk.CycleStat
 		if status.IsSuccess() {
 			feasible = append(feasible, info)
 		} else {
+			u.coverage.reject(status)
 			diagnosis.NodeToStatus.Set(info.Node().Name, status)
 		}
 	}
@@ -158,6 +226,8 @@ func (u *upstream) feasible(ctx context.Context, t *rapid.T, state fwk.CycleStat
 }
 
 func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
+	manyChecks(t)
+	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 1)
 		kept := scheduling.NewCluster()
@@ -170,14 +240,23 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		groups := anyGrouping(t)
 		groups.tell(kept)
 		got := kept.Evaluate(pending[0])
-		want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, pending[0])
+		asked := newUpstream(t, nodes, assigned, pending, groups)
+		asked.coverage = seen
+		want := asked.evaluate(t, pending[0])
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
 		}
 	})
+	seen.report(t, []string{
+		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
+	}, []string{
+		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.ImageLocality, names.PodTopologySpread,
+		names.InterPodAffinity,
+	})
 }
 
 func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
+	manyChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
 		kept := scheduling.NewCluster()
@@ -303,15 +382,26 @@ func describe(pod *corev1.Pod) string {
 	return strings.ReplaceAll(fmt.Sprintf("%+v", pod.Spec), "\n", " ")
 }
 
+// theme keeps rules out of a cluster, so that others get to decide.
+type theme struct {
+	// roomy nodes have room for all, free ones neither taints nor cordons, and pods no wishes about nodes.
+	roomy, free bool
+	// alone are pods that ask nothing of other pods.
+	alone bool
+}
+
+var themes = []theme{{}, {roomy: true}, {roomy: true, free: true}, {roomy: true, free: true}, {roomy: true, alone: true}}
+
 // anyCluster has up to six nodes, pods on them, and pods that wait. Nodes are taken by name from a few
 // zones; amounts are small, so that shortages and ties are common.
 func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pending []*corev1.Pod) {
-	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
-		nodes = append(nodes, anyNode(t, fmt.Sprintf("n%d", i)))
+	of := rapid.SampledFrom(themes).Draw(t, "theme")
+	for i := range rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6}).Draw(t, "nodes") {
+		nodes = append(nodes, anyNode(t, of, fmt.Sprintf("n%d", i)))
 	}
 	if len(nodes) > 0 {
-		for i := range rapid.IntRange(0, 10).Draw(t, "assigned") {
-			pod := anyPod(t, fmt.Sprintf("assigned-%d", i))
+		for i := range rapid.SampledFrom([]int{0, 2, 4, 6, 8, 10}).Draw(t, "assigned") {
+			pod := anyPod(t, of, fmt.Sprintf("assigned-%d", i))
 			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
 			keepPortsApart(pod, assigned)
 			if rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
@@ -326,7 +416,7 @@ func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pendin
 		}
 	}
 	for i := range rapid.IntRange(1, waiting).Draw(t, "waiting") {
-		pending = append(pending, anyPod(t, fmt.Sprintf("waiting-%d", i)))
+		pending = append(pending, anyPod(t, of, fmt.Sprintf("waiting-%d", i)))
 	}
 	return nodes, assigned, pending
 }
@@ -342,7 +432,7 @@ func keepPortsApart(pod *corev1.Pod, assigned []*corev1.Pod) {
 	}
 }
 
-func anyNode(t *rapid.T, name string) *corev1.Node {
+func anyNode(t *rapid.T, of theme, name string) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 			corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
@@ -367,6 +457,15 @@ func anyNode(t *rapid.T, name string) *corev1.Node {
 				Names: []string{image, "other"}, SizeBytes: int64(rapid.SampledFrom([]int{1, 30, 300, 900, 3000}).Draw(t, "size")) << 20,
 			})
 		}
+	}
+	if of.roomy {
+		for _, amount := range []string{"cpu=8000m", "memory=64Gi", "ephemeral-storage=1Gi", "pods=100", "example.com/gpu=100"} {
+			resourceName, quantity, _ := strings.Cut(amount, "=")
+			node.Status.Allocatable[corev1.ResourceName(resourceName)] = resource.MustParse(quantity)
+		}
+	}
+	if of.free {
+		return node
 	}
 	node.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
 	for range rapid.IntRange(0, 2).Draw(t, "taints") {
@@ -399,7 +498,7 @@ func anyImage(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"", "a", "a:latest", "a:2", "b:1", "example.com:5000/c", "other"}).Draw(t, "image")
 }
 
-func anyPod(t *rapid.T, name string) *corev1.Pod {
+func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: rapid.SampledFrom([]string{"default", "default", "other"}).Draw(t, "namespace"), Name: name, UID: types.UID(name),
@@ -441,10 +540,15 @@ func anyPod(t *rapid.T, name string) *corev1.Pod {
 	if rapid.IntRange(0, 4).Draw(t, "mounts an image") == 0 {
 		pod.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: anyImage(t)}}}}
 	}
-	anyTolerations(t, pod)
-	anyAffinity(t, pod)
-	anySpreading(t, pod)
-	anyNeighbours(t, pod)
+	pod.Spec.Affinity = &corev1.Affinity{}
+	if !of.free {
+		anyTolerations(t, pod)
+		anyAffinity(t, pod)
+	}
+	if !of.alone {
+		anySpreading(t, pod)
+		anyNeighbours(t, pod)
+	}
 	if kind := rapid.SampledFrom([]string{"", "", "apps/v1/ReplicaSet", "apps/v1/StatefulSet", "v1/ReplicationController", "batch/v1/Job", "v1/ReplicaSet"}).Draw(t, "owner"); kind != "" {
 		at := strings.LastIndex(kind, "/")
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: kind[:at], Kind: kind[at+1:], Name: "owner", Controller: new(true)}}
@@ -540,7 +644,7 @@ func anyAffinity(t *rapid.T, pod *corev1.Pod) {
 		affinity.PreferredDuringSchedulingIgnoredDuringExecution = append(affinity.PreferredDuringSchedulingIgnoredDuringExecution,
 			corev1.PreferredSchedulingTerm{Weight: int32(rapid.IntRange(1, 100).Draw(t, "weight")), Preference: anyTerm(t)})
 	}
-	pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: affinity}
+	pod.Spec.Affinity.NodeAffinity = affinity
 }
 
 func anyTerm(t *rapid.T) corev1.NodeSelectorTerm {
