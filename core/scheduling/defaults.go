@@ -19,17 +19,21 @@ var defaultConstraints = []spreadConstraint{
 	{maxSkew: 5, minDomains: 1, topologyKey: corev1.LabelTopologyZone, honorAffinity: true},
 }
 
+const replicationController = "ReplicationController"
+
 // controllers are the kinds whose selectors tell what a pod is one of.
 var controllers = map[schema.GroupVersionKind]bool{
-	corev1.SchemeGroupVersion.WithKind("ReplicationController"): true,
-	appsv1.SchemeGroupVersion.WithKind("ReplicaSet"):            true,
-	appsv1.SchemeGroupVersion.WithKind("StatefulSet"):           true,
+	corev1.SchemeGroupVersion.WithKind(replicationController): true,
+	appsv1.SchemeGroupVersion.WithKind("ReplicaSet"):          true,
+	appsv1.SchemeGroupVersion.WithKind("StatefulSet"):         true,
 }
 
 // grouping is what groups the pods of a namespace: the selectors of Services, and those of controllers by kind and name.
 type grouping struct {
 	services    map[string]labels.Set
 	controllers map[string]labels.Selector
+	// older are the selectors of ReplicationControllers, by name: labels, which count instead of those of Services.
+	older map[string]labels.Set
 	// changed is set when waiting pods must be put into classes again.
 	changed bool
 }
@@ -37,7 +41,7 @@ type grouping struct {
 func (c *Cluster) groupingOf(namespace string) *grouping {
 	g := c.groupings[namespace]
 	if g == nil {
-		g = &grouping{services: map[string]labels.Set{}, controllers: map[string]labels.Selector{}}
+		g = &grouping{services: map[string]labels.Set{}, controllers: map[string]labels.Selector{}, older: map[string]labels.Set{}}
 		c.groupings[namespace] = g
 	}
 	return g
@@ -74,6 +78,12 @@ func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.L
 		return // does not pass the API
 	}
 	g := c.groupingOf(namespace)
+	if kind == replicationController {
+		if old, known := g.older[name]; !known || !maps.Equal(old, selector.MatchLabels) {
+			g.older[name], g.changed = selector.MatchLabels, true
+		}
+		return
+	}
 	key := kind + "/" + name
 	if old := g.controllers[key]; old == nil || old.String() != parsed.String() {
 		g.controllers[key], g.changed = parsed, true
@@ -83,6 +93,10 @@ func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.L
 // DeleteController removes one.
 func (c *Cluster) DeleteController(kind, namespace, name string) {
 	g := c.groupingOf(namespace)
+	if _, known := g.older[name]; known && kind == replicationController {
+		delete(g.older, name)
+		g.changed = true
+	}
 	key := kind + "/" + name
 	if _, known := g.controllers[key]; known {
 		delete(g.controllers, key)
@@ -125,15 +139,19 @@ func (c *Cluster) defaultSelector(pod *corev1.Pod) labels.Selector {
 			maps.Copy(set, service)
 		}
 	}
-	selector := set.AsSelector()
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil {
-		return selector
+		return set.AsSelector()
 	}
 	gv, err := schema.ParseGroupVersion(owner.APIVersion)
 	if err != nil || !controllers[gv.WithKind(owner.Kind)] {
-		return selector
+		return set.AsSelector()
 	}
+	if owner.Kind == replicationController {
+		maps.Copy(set, g.older[owner.Name])
+		return set.AsSelector()
+	}
+	selector := set.AsSelector()
 	if of := g.controllers[owner.Kind+"/"+owner.Name]; of != nil {
 		if requirements, selectable := of.Requirements(); selectable {
 			selector = selector.Add(requirements...)
