@@ -8,6 +8,7 @@ const closed = -1
 // board is one group's view of the nodes during one run, by node index.
 type board struct {
 	class *class
+	nodes []*nodeState
 	// open tells the nodes that pass the rules over the node object alone.
 	open []bool
 	// byRoom is the score by resources, or closed.
@@ -41,24 +42,31 @@ func sized[T any](array *[]T, n int) []T {
 	return *array
 }
 
-// nodeRules are the rules that read the class and the node object only, in upstream's order, each
-// giving the reason to refuse the node or nothing. Nodes that the pod's affinity does not name come
-// first, since upstream never shows them to a filter.
-var nodeRules = []func(*class, *corev1.Node) string{isNamed, acceptsCordon, toleratesTaints, matchesAffinity}
+// nodeRule gives the reason to refuse a node that can be read from the class and the node object, or nothing.
+type nodeRule struct {
+	plugin string
+	refuse func(*class, *corev1.Node) string
+}
 
-// refusal is the first reason to refuse the node that can be read from its object.
-func refusal(c *class, node *corev1.Node) string {
+// nodeRules are in upstream's order. Nodes that the pod's affinity does not name come first, since upstream never shows
+// them to a filter.
+var nodeRules = []nodeRule{
+	{NodeAffinity, isNamed}, {NodeUnschedulable, acceptsCordon}, {TaintToleration, toleratesTaints}, {NodeAffinity, matchesAffinity},
+}
+
+// refusal is the first reason to refuse the node that can be read from its object, and the plugin whose it is.
+func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 	for _, rule := range nodeRules {
-		if reason := rule(c, node); reason != "" {
-			return reason
+		if reason := rule.refuse(c, node); reason != "" {
+			return rule.plugin, reason
 		}
 	}
-	return ""
+	return "", ""
 }
 
 func (r *run) newBoard(g group, k *kin) *board {
 	c, nodes := g.class, r.cluster.nodes
-	b := &board{class: c, seen: len(r.touched)}
+	b := &board{class: c, nodes: nodes, seen: len(r.touched)}
 	if c.affinity.conflict() {
 		b.full = true
 		return b
@@ -71,7 +79,11 @@ func (r *run) newBoard(g group, k *kin) *board {
 		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
 	}
 	for i, n := range nodes {
-		b.open[i] = n.node != nil && refusal(c, n.node) == ""
+		refused := "no object"
+		if n.node != nil {
+			_, refused = refusal(c, n.node)
+		}
+		b.open[i] = refused == ""
 		b.byRoom[i] = b.score(n)
 		if !b.open[i] {
 			continue

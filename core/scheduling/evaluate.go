@@ -2,12 +2,35 @@ package scheduling
 
 import corev1 "k8s.io/api/core/v1"
 
+// The names of upstream's plugins that rules follow (plugins/names/names.go).
+const (
+	NodeAffinity                    = "NodeAffinity"
+	NodeUnschedulable               = "NodeUnschedulable"
+	TaintToleration                 = "TaintToleration"
+	NodePorts                       = "NodePorts"
+	NodeResourcesFit                = "NodeResourcesFit"
+	NodeResourcesBalancedAllocation = "NodeResourcesBalancedAllocation"
+	ImageLocality                   = "ImageLocality"
+	PodTopologySpread               = "PodTopologySpread"
+	InterPodAffinity                = "InterPodAffinity"
+)
+
 // Evaluation is how the nodes look to one pod.
 type Evaluation struct {
-	// Scores are the weighted sums of the nodes that can take the pod, by name.
-	Scores map[string]int64
-	// Message says why there are none, in upstream's words.
+	// Nodes are all that there are, by name.
+	Nodes map[string]NodeEvaluation
+	// Message says why no node can take the pod, in upstream's words, and is empty if one can.
 	Message string
+}
+
+// NodeEvaluation is how one node looks to a pod.
+type NodeEvaluation struct {
+	// Rejected names the plugin that refuses the node, empty if none does, and Reasons say why in upstream's words.
+	Rejected string
+	Reasons  []string
+	// Scores are the weighted scores by plugin, without those that are zero, and Total their sum.
+	Scores map[string]int64
+	Total  int64
 }
 
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
@@ -21,18 +44,84 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 	r := newRun(c, 0)
 	g := r.groupOf(like)
 	b := r.newBoard(g, like.kin)
-	e := Evaluation{Scores: map[string]int64{}}
-	if !b.full {
-		totals, constant := b.totals(c)
-		for i, total := range totals {
-			if total != closed {
-				e.Scores[c.nodes[i].name] = total + constant
+	defer b.release(c)
+	e := Evaluation{Nodes: map[string]NodeEvaluation{}}
+	scores, open := b.detail(), false
+	for i, n := range c.nodes {
+		if n.node == nil {
+			continue
+		}
+		var one NodeEvaluation
+		if b.full {
+			one = NodeEvaluation{Rejected: NodeAffinity, Reasons: []string{reasonAffinityConflict}}
+		} else {
+			v := verdictOn(g.class, n, &n.used, n.ports, others{spreads: b.hard, interpod: b.interpod})
+			one = NodeEvaluation{Rejected: v.plugin, Reasons: v.reasons}
+		}
+		if one.Rejected == "" {
+			open = true
+			one.Scores = scores.of(i)
+			for _, score := range one.Scores {
+				one.Total += score
 			}
 		}
+		e.Nodes[n.name] = one
 	}
-	b.release(c)
-	if len(e.Scores) == 0 {
+	if !open {
 		e.Message = r.explain(g, like.kin)
 	}
 	return e
+}
+
+// detail is the weighted scores of a board by plugin, by node index.
+type detail map[string][]int64
+
+func (b *board) detail() detail {
+	d := detail{}
+	if b.full {
+		return d
+	}
+	open := b.unrefused()
+	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
+	score := func(plugin string, of func(at int) int64) {
+		d[plugin] = make([]int64, len(open))
+		for i := range open {
+			d[plugin][i] = of(i)
+		}
+	}
+	score(TaintToleration, func(at int) int64 {
+		if avoid == 0 {
+			return taintWeight * maxScore
+		}
+		return taintWeight * normalize(b.avoidances[at], avoid, true)
+	})
+	if prefer > 0 {
+		score(NodeAffinity, func(at int) int64 { return affinityWeight * normalize(b.preferences[at], prefer, false) })
+	}
+	if b.images != nil {
+		score(ImageLocality, func(at int) int64 { return b.images[at] })
+	}
+	score(NodeResourcesFit, func(at int) int64 { return leastAllocated(b.class.least, b.nodes[at]) })
+	score(NodeResourcesBalancedAllocation, func(at int) int64 { return balancedAllocation(b.class.balanced, b.nodes[at]) })
+	zero := func(at int) int64 { return min(open[at], 0) } // closed ones stay so
+	if len(b.soft) > 0 {
+		score(PodTopologySpread, zero)
+		addSpreadScores(b.soft, !b.class.spreading.defaulted, d[PodTopologySpread], make([]int64, len(open)))
+	}
+	if b.interpod.scored() {
+		score(InterPodAffinity, zero)
+		b.interpod.addScores(d[InterPodAffinity], make([]int64, len(open)))
+	}
+	return d
+}
+
+// of returns the scores of one node that are not zero.
+func (d detail) of(at int) map[string]int64 {
+	out := map[string]int64{}
+	for plugin, scores := range d {
+		if scores[at] != 0 {
+			out[plugin] = scores[at]
+		}
+	}
+	return out
 }

@@ -10,6 +10,8 @@ const reasonNoNodes = "no nodes available to schedule pods"
 
 // verdict is why one node cannot take a class; no reasons means that it can.
 type verdict struct {
+	// plugin that refuses it, as upstream names it.
+	plugin  string
 	reasons []string
 	// resolvable is upstream's Unschedulable, as opposed to UnschedulableAndUnresolvable: other pods
 	// stand in the way, and taking them off the node may help.
@@ -18,20 +20,20 @@ type verdict struct {
 
 // verdictOn asks the rules in upstream's order about a node with this room.
 func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others others) verdict {
-	if reason := refusal(c, n.node); reason != "" {
-		return verdict{reasons: []string{reason}}
+	if plugin, reason := refusal(c, n.node); reason != "" {
+		return verdict{plugin: plugin, reasons: []string{reason}}
 	}
 	if !ports.free(c.ports) {
-		return verdict{reasons: []string{reasonPorts}, resolvable: true}
+		return verdict{NodePorts, []string{reasonPorts}, true}
 	}
 	if reasons, resolvable := c.request.shortfalls(&n.offered, used); len(reasons) > 0 {
-		return verdict{reasons, resolvable}
+		return verdict{NodeResourcesFit, reasons, resolvable}
 	}
 	if reason, resolvable := spreadRefusal(others.spreads, n.at, others.victims); reason != "" {
-		return verdict{[]string{reason}, resolvable}
+		return verdict{PodTopologySpread, []string{reason}, resolvable}
 	}
 	if reason, resolvable := others.interpod.refusal(n.at, others.victims); reason != "" {
-		return verdict{[]string{reason}, resolvable}
+		return verdict{InterPodAffinity, []string{reason}, resolvable}
 	}
 	return verdict{}
 }

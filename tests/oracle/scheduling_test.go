@@ -159,7 +159,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 	ctx := t.Context()
 	state := framework.NewCycleState()
-	out := scheduling.Evaluation{Scores: map[string]int64{}}
+	out := scheduling.Evaluation{Nodes: map[string]scheduling.NodeEvaluation{}}
 	if len(u.nodes) == 0 {
 		out.Message = "no nodes available to schedule pods"
 		return out
@@ -169,6 +169,14 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 		Diagnosis: framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()},
 	}
 	feasible := u.feasible(ctx, t, state, pod, &failure.Diagnosis)
+	for _, node := range u.nodes {
+		if status := failure.Diagnosis.NodeToStatus.Get(node.Name); status.Code() != fwk.Success {
+			out.Nodes[node.Name] = rejected(status)
+		}
+	}
+	for _, info := range feasible {
+		out.Nodes[info.Node().Name] = scheduling.NodeEvaluation{Scores: map[string]int64{}}
+	}
 	if len(feasible) == 0 {
 		_, status := u.framework.RunPostFilterPlugins(ctx, state, pod, failure.Diagnosis.NodeToStatus)
 		failure.Diagnosis.PostFilterMsg = status.Message()
@@ -187,8 +195,34 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 		t.Fatal(status.AsError())
 	}
 	u.coverage.prefer(scores)
-	for _, score := range scores {
-		out.Scores[score.Name] = score.TotalScore
+	for _, of := range scores {
+		one := scheduling.NodeEvaluation{Scores: map[string]int64{}, Total: of.TotalScore}
+		for _, s := range of.Scores {
+			if s.Score != 0 {
+				one.Scores[s.Name] = s.Score
+			}
+		}
+		out.Nodes[of.Name] = one
+	}
+	return out
+}
+
+// rejected is why a node cannot take a pod. What is said before nodes are looked at is of no plugin's: of NodeAffinity's.
+func rejected(status *fwk.Status) scheduling.NodeEvaluation {
+	plugin := status.Plugin()
+	if plugin == "" {
+		plugin = names.NodeAffinity
+	}
+	return scheduling.NodeEvaluation{Rejected: plugin, Reasons: status.Reasons()}
+}
+
+// totals are those of the nodes that can take a pod.
+func totals(e scheduling.Evaluation) map[string]int64 {
+	out := map[string]int64{}
+	for name, node := range e.Nodes {
+		if node.Rejected == "" {
+			out[name] = node.Total
+		}
 	}
 	return out
 }
@@ -273,7 +307,7 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
 		}
 		for _, placed := range result.Placements {
-			scores := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod).Scores
+			scores := totals(newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod))
 			for name, score := range scores {
 				if score > scores[placed.Node] {
 					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
