@@ -133,6 +133,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	h.connect(a, bell)
 	a.letters = deadletter.New(h.store, info.Partition())
 	h.mountEvents(a)
+	a.server.Mount(PlacementPath, http.HandlerFunc(a.explainPlacement))
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}

@@ -1,0 +1,39 @@
+package placement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/scheduling"
+	"github.com/zeroplane/zeroplane/functions/consumer"
+)
+
+// ErrNotFound is returned for a pod that does not exist.
+var ErrNotFound = errors.New("there is no such pod")
+
+// Evaluate tells how the nodes look to a pod in the present state of a cluster, and which node it is on, empty for none.
+// One that is on a node is judged as if it were to be placed anew: it is not in its own way. It fails with ErrNotFound.
+func Evaluate(ctx context.Context, c *consumer.Cluster, namespace, name string) (e scheduling.Evaluation, node string, err error) {
+	look := func(ctx context.Context, b *consumer.Batch) error {
+		pod, ok, err := consumer.Get[*corev1.Pod](b.Snapshot, plan.Pods.GroupResource(), namespace, name)
+		if err == nil && !ok {
+			err = fmt.Errorf("pod %s/%s: %w", namespace, name, ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		w := &warm{}
+		if err := w.advance(ctx, b, b.Snapshot); err != nil {
+			return err
+		}
+		w.cluster.DeletePod(namespace, name)
+		e, node = w.cluster.Evaluate(pod), pod.Spec.NodeName
+		return nil
+	}
+	err = c.Act(ctx, consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: look})
+	return e, node, err
+}
