@@ -35,20 +35,21 @@ func (l *logging) flags(cmd *cobra.Command) {
 // setUp sends our logs to standard error; the Kubernetes libraries' only when debugging. Hosts collect them: there every
 // decision is logged, for programs to read.
 func (l *logging) setUp(cmd *cobra.Command) error {
-	level, format := os.Getenv(logLevelEnv), os.Getenv(logFormatEnv)
+	level, levelOf := os.Getenv(logLevelEnv), "$"+logLevelEnv
+	format, formatOf := os.Getenv(logFormatEnv), "$"+logFormatEnv
 	if cmd.HasParent() && cmd.Parent().Name() == hostWord {
 		level, format = cmp.Or(level, "info"), cmp.Or(format, "json")
 	}
 	if cmd.Flags().Changed(logLevelFlag) || level == "" {
-		level = l.level
+		level, levelOf = l.level, "--"+logLevelFlag
 	}
 	if cmd.Flags().Changed(logFormatFlag) || format == "" {
-		format = l.format
+		format, formatOf = l.format, "--"+logFormatFlag
 	}
 	options := &slog.HandlerOptions{}
 	var from slog.Level
 	if err := from.UnmarshalText([]byte(level)); err != nil {
-		return errors.New("--" + logLevelFlag + " (" + logLevelEnv + ") must be debug, info, warn or error")
+		return errors.New(levelOf + " must be debug, info, warn or error")
 	}
 	options.Level = from
 	switch format {
@@ -57,7 +58,7 @@ func (l *logging) setUp(cmd *cobra.Command) error {
 	case "json":
 		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, options)))
 	default:
-		return errors.New("--" + logFormatFlag + " (" + logFormatEnv + ") must be text or json")
+		return errors.New(formatOf + " must be text or json")
 	}
 	if from > slog.LevelDebug {
 		return silenceLibraries()

@@ -78,6 +78,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"cluster list --kubeconfig=/none":      "Start the server first",
 		"version -o yaml":                      "-o must be json or left out",
 		"--log-level=loud version":             "--log-level must be debug, info, warn or error",
+		"--log-format=xml version":             "--log-format must be text or json",
 		"cluster list -o json --kubeconfig=/x": "reading the kubeconfig",
 		"cluster create a -o yaml":             "-o must be json or left out",
 	} {
