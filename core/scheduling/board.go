@@ -150,7 +150,7 @@ func (b *board) follow(r *run) {
 // best is the node with the highest total among those that can take the class; among equals, the one
 // whose hash with salt is lowest.
 func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
-	totals, constant := b.totals(c)
+	totals, constant := b.totals()
 	at, score = -1, closed
 	lowest, hashes := uint64(0), c.hashes[:len(totals)]
 	for i, total := range totals {
@@ -167,7 +167,7 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 
 // totals are the weighted sums of the scores, closed for nodes that cannot take the class, but for what is the same for
 // all nodes, which it also returns. The caller may not alter them.
-func (b *board) totals(c *Cluster) (totals []int64, constant int64) {
+func (b *board) totals() (totals []int64, constant int64) {
 	open := b.unrefused()
 	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
 	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() {

@@ -131,7 +131,7 @@ func (w *world) draw(kind string) *rand.Rand {
 	w.mu.Unlock()
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%d/%s/%d", w.seed, kind, n)
-	return rand.New(rand.NewPCG(w.seed, h.Sum64())) //nolint:gosec // faults, no secrets
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
 }
 
 // live decides when an instance is killed: after some commits, of which the last was done or not, after some reads, or
