@@ -91,24 +91,6 @@ func claims(i *issuer.Issuer) issuer.Claims {
 	}
 }
 
-// clock is one that is set.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // none says that a token is not the authenticator's.
 const none = "-"
 
@@ -363,13 +345,13 @@ func TestTokensThatComeAtOnceAreAllAccepted(t *testing.T) {
 func TestKeysMayBeChanged(t *testing.T) {
 	first, second := ecKey(t, "k1"), ecKey(t, "k2")
 	i := start(t, first)
-	now := &clock{now: time.Now()}
+	now := issuer.NewClock(time.Now())
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
 	accepted(t, a, sign(t, first, i))
 	i.Rotate(second)
 	refused(t, a, sign(t, second, i), "failed to verify id token signature")
 	asked(t, i, 1, 1)
-	now.pass(10 * time.Second)
+	now.Pass(10 * time.Second)
 	accepted(t, a, sign(t, second, i))
 	refused(t, a, sign(t, first, i), "") // it was taken back
 	asked(t, i, 1, 2)
@@ -378,14 +360,14 @@ func TestKeysMayBeChanged(t *testing.T) {
 func TestForgedTokensHaveAnIssuerBeAskedSeldom(t *testing.T) {
 	key, forger := ecKey(t, "k1"), ecKey(t, "k1")
 	i := start(t, key)
-	now := &clock{now: time.Now()}
+	now := issuer.NewClock(time.Now())
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
 	for range 5 {
 		for range 10 {
 			refused(t, a, sign(t, forger, i), "")
 		}
 		accepted(t, a, sign(t, key, i))
-		now.pass(10 * time.Second)
+		now.Pass(10 * time.Second)
 	}
 	// Fewer, where a forged one was judged by what the one before had fetched.
 	if n := i.Asked(issuer.KeysPath); n < 2 || n > 5 {
@@ -397,7 +379,7 @@ func TestForgedTokensHaveAnIssuerBeAskedSeldom(t *testing.T) {
 func TestAnIssuerThatIsDownIsTriedAgain(t *testing.T) {
 	key := ecKey(t, "k1")
 	i := start(t, key)
-	now := &clock{now: time.Now()}
+	now := issuer.NewClock(time.Now())
 	a := oidc.New(load(t, fmt.Sprintf(entra, i.URL, i.CA())), now.Now)
 	token := sign(t, key, i)
 	i.SetDown(true)
@@ -405,18 +387,18 @@ func TestAnIssuerThatIsDownIsTriedAgain(t *testing.T) {
 	i.SetDown(false)
 	refused(t, a, token, "503")
 	asked(t, i, 1, 0)
-	now.pass(-time.Hour)
+	now.Pass(-time.Hour)
 	accepted(t, a, token)
 	asked(t, i, 2, 1)
 
 	other := ecKey(t, "k2")
 	i.Rotate(other)
 	i.SetDown(true)
-	now.pass(10 * time.Second)
+	now.Pass(10 * time.Second)
 	refused(t, a, sign(t, other, i), "503")
 	accepted(t, a, token) // what is known stays
 	i.SetDown(false)
-	now.pass(10 * time.Second)
+	now.Pass(10 * time.Second)
 	accepted(t, a, sign(t, other, i))
 	asked(t, i, 2, 3)
 }

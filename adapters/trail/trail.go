@@ -72,31 +72,27 @@ type Reader struct {
 
 // Follow returns what a change of an object was a part of. It fails with ErrNotFound.
 func (r Reader) Follow(ctx context.Context, q Query) (Trail, error) {
-	key := kubestorage.KeyOf(q.Resource, q.Namespace, q.Name)
 	var t Trail
-	truncated, err := r.walk(ctx, kubestorage.GroupOf(q.Resource), func(s Step, p tablelog.Past) {
-		known := slices.ContainsFunc(t.Traces, func(o Step) bool { return o.Trace == s.Trace })
-		if p.Key == key && !known && len(t.Traces) < maxTraces {
-			t.Traces = append(t.Traces, s)
-		}
-	})
-	if err != nil {
+	own := kubestorage.GroupOf(q.Resource)
+	looked := map[string][]tablelog.Past{}
+	var err error
+	if looked[own], t.Truncated, err = r.caused(ctx, own); err != nil {
 		return t, err
 	}
-	t.Trace, t.Truncated = q.Trace, truncated
-	if t.Trace == "" && len(t.Traces) > 0 {
-		t.Trace = t.Traces[0].Trace
-	}
+	t.name(own, looked[own], q)
 	for group := range r.Logs {
-		truncated, err := r.walk(ctx, group, func(s Step, _ tablelog.Past) {
-			if s.Trace == t.Trace {
-				t.Steps = append(t.Steps, s)
+		if group != own {
+			var truncated bool
+			if looked[group], truncated, err = r.caused(ctx, group); err != nil {
+				return t, err
 			}
-		})
-		if err != nil {
-			return t, err
+			t.Truncated = t.Truncated || truncated
 		}
-		t.Truncated = t.Truncated || truncated
+		for _, p := range looked[group] {
+			if p.Cause.Trace.String() == t.Trace {
+				t.Steps = append(t.Steps, stepOf(group, p))
+			}
+		}
 	}
 	if len(t.Steps) == 0 {
 		return t, fmt.Errorf("%s %q: %w", q.Resource, q.Name, ErrNotFound)
@@ -110,9 +106,25 @@ func (r Reader) Follow(ctx context.Context, q Query) (Trail, error) {
 	return t, r.compare(ctx, t.Steps)
 }
 
-// walk calls yield for the changes of a log that have a cause, newest first. It reports whether there are more than
-// it looked through.
-func (r Reader) walk(ctx context.Context, group string, yield func(Step, tablelog.Past)) (truncated bool, err error) {
+// name names the traces in which an object changed, and the one that is followed.
+func (t *Trail) name(group string, changes []tablelog.Past, q Query) {
+	key := kubestorage.KeyOf(q.Resource, q.Namespace, q.Name)
+	for _, p := range changes {
+		if p.Key != key || len(t.Traces) == maxTraces {
+			continue
+		}
+		if !slices.ContainsFunc(t.Traces, func(o Step) bool { return o.Trace == p.Cause.Trace.String() }) {
+			t.Traces = append(t.Traces, stepOf(group, p))
+		}
+	}
+	t.Trace = q.Trace
+	if t.Trace == "" && len(t.Traces) > 0 {
+		t.Trace = t.Traces[0].Trace
+	}
+}
+
+// caused returns the changes of a log that have a cause, newest first, and whether there are more than it looked through.
+func (r Reader) caused(ctx context.Context, group string) (changes []tablelog.Past, truncated bool, err error) {
 	looked := 0
 	err = r.Logs[group].Back(ctx, func(p tablelog.Past) bool {
 		if looked++; looked > maxLooked {
@@ -120,11 +132,11 @@ func (r Reader) walk(ctx context.Context, group string, yield func(Step, tablelo
 			return false
 		}
 		if p.Cause != nil {
-			yield(stepOf(group, p), p)
+			changes = append(changes, p)
 		}
 		return true
 	})
-	return truncated, err
+	return changes, truncated, err
 }
 
 func stepOf(group string, p tablelog.Past) Step {

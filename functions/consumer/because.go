@@ -29,13 +29,25 @@ const maxLooked = 1000
 // reason is a change, or what was put off, that led to a decision.
 type reason struct {
 	cause *tablelog.Cause
-	// event says what it was, for the log.
-	event string
+	// change is the change, and later what was put off; words say what it was instead of either.
+	change *tablelog.Event
+	later  *plan.Later
+	words  string
 }
 
-func reasonOf(group string, ev tablelog.Event) reason {
-	return reason{ev.Cause, fmt.Sprintf("%s@%d %s %s", group, ev.Rev, ev.Key, ev.Type)}
+// String says what it was, for the log and for spans.
+func (r reason) String() string {
+	switch {
+	case r.change != nil:
+		gr, _, _ := kubestorage.ParseKey(r.change.Key)
+		return fmt.Sprintf("%s@%d %s %s", kubestorage.GroupOf(gr), r.change.Rev, r.change.Key, r.change.Type)
+	case r.later != nil:
+		return fmt.Sprintf("%s due since %s", r.later.Kind, r.later.At.UTC().Format(time.RFC3339))
+	}
+	return r.words
 }
+
+func reasonOf(ev *tablelog.Event) reason { return reason{cause: ev.Cause, change: ev} }
 
 // reasons are those of a batch, by the keys of the objects that changed or asked to be looked at.
 type reasons struct {
@@ -47,24 +59,20 @@ type reasons struct {
 func (b *Batch) reason(key string) (reason, bool) {
 	b.reasons.once.Do(func() {
 		b.reasons.byKey = make(map[string]reason, len(b.Changes)+len(b.Due))
-		for _, l := range b.Due {
-			s := l.Subject
-			if s.Name != "" {
-				b.reasons.byKey[kubestorage.KeyOf(s.Resource.GroupResource(), s.Namespace, s.Name)] = dueReason(l)
+		for i := range b.Due {
+			if s := b.Due[i].Subject; s.Name != "" {
+				b.reasons.byKey[kubestorage.KeyOf(s.Resource.GroupResource(), s.Namespace, s.Name)] = dueReason(&b.Due[i])
 			}
 		}
-		for _, ev := range b.Changes {
-			gr, _, _ := kubestorage.ParseKey(ev.Key)
-			b.reasons.byKey[ev.Key] = reasonOf(kubestorage.GroupOf(gr), ev)
+		for i := range b.Changes {
+			b.reasons.byKey[b.Changes[i].Key] = reasonOf(&b.Changes[i])
 		}
 	})
 	r, ok := b.reasons.byKey[key]
 	return r, ok
 }
 
-func dueReason(l plan.Later) reason {
-	return reason{tracing.Parse(l.Trace), fmt.Sprintf("%s due since %s", l.Kind, l.At.UTC().Format(time.RFC3339))}
-}
+func dueReason(l *plan.Later) reason { return reason{cause: tracing.Parse(l.Trace), later: l} }
 
 // decision is one that is being made and carried out.
 type decision struct {
@@ -119,16 +127,15 @@ func (d *decision) mainReason(p plan.Plan) reason {
 	}
 	looked := b.Changes[max(len(b.Changes)-maxLooked, 0):]
 	if ev, ok := planclient.Newest(b.Cluster.decoder, p.Reads, looked); ok {
-		gr, _, _ := kubestorage.ParseKey(ev.Key)
-		return reasonOf(kubestorage.GroupOf(gr), ev)
+		return reasonOf(&ev)
 	}
 	if c := tablelog.CauseOf(d.ctx, ""); c != nil {
-		return reason{c, "event " + c.By}
+		return reason{cause: c, words: "event " + c.By}
 	}
 	if len(b.Due) == 1 {
-		return dueReason(b.Due[0])
+		return dueReason(&b.Due[0])
 	}
-	return reason{event: "a look at everything"}
+	return reason{words: "a look at everything"}
 }
 
 // span returns the span of what is done for a reason.
@@ -147,9 +154,11 @@ func (d *decision) span(r reason) *begun {
 		Name: d.batch.function + " " + d.who, By: d.who, Began: d.began,
 		Attributes: []attribute.KeyValue{
 			attribute.String("zeroplane.cluster", d.batch.Name), attribute.String("zeroplane.function", d.batch.function),
-			attribute.String("zeroplane.event", r.event),
 		},
 	})
+	if s.span.IsRecording() {
+		s.span.SetAttributes(attribute.Stringer("zeroplane.event", r))
+	}
 	d.spans[parent] = s
 	return s
 }
@@ -187,7 +196,7 @@ func (d *decision) end(p plan.Plan, out planclient.Outcome, err error) {
 		return
 	}
 	attrs := []any{
-		"cluster", d.batch.Name, "function", d.batch.function, "by", d.who, "event", d.main.event, "object", object(p), "plan", summary(p),
+		"cluster", d.batch.Name, "function", d.batch.function, "by", d.who, "event", d.main.String(), "object", object(p), "plan", summary(p),
 		"revision", revisions, "took", d.batch.now().Sub(d.began),
 	}
 	var parent trace.SpanID

@@ -102,7 +102,7 @@ func TestWhatIsPutOffRemembersItsTrace(t *testing.T) {
 	if err != nil || len(due) != 1 {
 		t.Fatalf("%+v, %v", due, err)
 	}
-	if r := dueReason(due[0]); r.cause == nil || r.cause.Trace != (trace.TraceID{4}) || r.cause.Span == (trace.SpanID{4}) {
+	if r := dueReason(&due[0]); r.cause == nil || r.cause.Trace != (trace.TraceID{4}) || r.cause.Span == (trace.SpanID{4}) {
 		t.Errorf("what is due is because of %+v", r.cause)
 	}
 }

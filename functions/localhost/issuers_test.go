@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -54,30 +52,12 @@ func page(t *testing.T, i *issuer.Issuer, text string) string {
 	return ""
 }
 
-// stopped is a clock that is moved by hand.
-type stopped struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (s *stopped) Now() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now
-}
-
-func (s *stopped) pass(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now = s.now.Add(d)
-}
-
 // trusting is a host that accepts the tokens of an issuer.
 type trusting struct {
 	*outside
 	*issuer.Issuer
 	key   *issuer.Key
-	clock *stopped
+	clock *issuer.Clock
 }
 
 // newTrusting opens a host with a configuration, by default that of docs/entra.md, and gives the rights of that page.
@@ -87,7 +67,7 @@ func newTrusting(t *testing.T, more string) *trusting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &trusting{Issuer: issuer.Start(key), key: key, clock: &stopped{now: time.Now()}}
+	tr := &trusting{Issuer: issuer.Start(key), key: key, clock: issuer.NewClock(time.Now())}
 	t.Cleanup(tr.Issuer.Close)
 	config, err := oidc.Load([]byte(page(t, tr.Issuer, "kind: AuthenticationConfiguration")+more), apiserver.IsIssuer)
 	if err != nil {
@@ -183,15 +163,7 @@ func (tr *trusting) ask(t *testing.T, method, path, token, body string) (int, st
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := io.ReadAll(resp.Body)
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(answer)
+	return exchange(t, req)
 }
 
 // expect sends a request and checks the answer's code.
@@ -420,7 +392,7 @@ func TestAnIssuerMayBeDownAndChangeItsKeys(t *testing.T) {
 	tr.expect(t, http.StatusUnauthorized, http.MethodGet, pods, viewer)
 	tr.expect(t, http.StatusOK, http.MethodGet, pods, tr.outside.token) // others are let in
 	tr.SetDown(false)
-	tr.clock.pass(10 * time.Second)
+	tr.clock.Pass(10 * time.Second)
 	tr.expect(t, http.StatusOK, http.MethodGet, pods, viewer)
 
 	next, err := issuer.NewEC("k2")
@@ -428,7 +400,7 @@ func TestAnIssuerMayBeDownAndChangeItsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.Rotate(next)
-	tr.clock.pass(10 * time.Second)
+	tr.clock.Pass(10 * time.Second)
 	tr.key = next
 	fresh := tr.token(t, tr.person("viewers"))
 	eventually(t, "a token of the new key is accepted", func() (bool, error) {

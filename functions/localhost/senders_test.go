@@ -160,6 +160,12 @@ func (o *outside) send(t *testing.T, d delivery) (int, string) {
 	for k, v := range d.header {
 		req.Header.Set(k, v)
 	}
+	return exchange(t, req)
+}
+
+// exchange sends a request and returns the code and the body of the answer.
+func exchange(t *testing.T, req *http.Request) (int, string) {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,9 @@ var (
 	replicationControllers = corev1.Resource("replicationcontrollers")
 	replicaSets            = plan.ReplicaSets.GroupResource()
 	statefulSets           = appsv1.Resource("statefulsets")
+	controllerKinds        = map[schema.GroupResource]string{
+		replicationControllers: "ReplicationController", replicaSets: "ReplicaSet", statefulSets: "StatefulSet",
+	}
 )
 
 // Function returns the function. What it keeps between batches is a hint, and is made again from
@@ -176,9 +179,7 @@ func (w *warm) apply(s *consumer.Snapshot, ev tablelog.Event) bool {
 // regroup applies a change of what tells which pods belong together; others are nothing to placement.
 func (w *warm) regroup(s *consumer.Snapshot, ev tablelog.Event) bool {
 	gr, namespace, name := kubestorage.ParseKey(ev.Key)
-	kind, controls := map[schema.GroupResource]string{
-		replicationControllers: "ReplicationController", replicaSets: "ReplicaSet", statefulSets: "StatefulSet",
-	}[gr]
+	kind, controls := controllerKinds[gr]
 	if gr != namespaces && gr != services && !controls {
 		return true
 	}

@@ -296,3 +296,26 @@ const tokenLife = time.Hour
 func (i *Issuer) Token(k *Key, user string, groups ...string) (string, error) {
 	return k.Sign(Claims{"iss": i.URL, "aud": audience, "exp": time.Now().Add(tokenLife).Unix(), "sub": user, "groups": groups})
 }
+
+// Clock is one that is moved by hand.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewClock returns a clock that stands at a time.
+func NewClock(now time.Time) *Clock { return &Clock{now: now} }
+
+// Now is the time that it stands at.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Pass moves it.
+func (c *Clock) Pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
