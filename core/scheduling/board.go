@@ -17,11 +17,10 @@ type board struct {
 	avoidances, preferences []int64
 	// images are scores, nil when they are zero everywhere.
 	images []int64
-	// hard and soft are the constraints on how pods spread, kept up with the run.
-	hard, soft []*spread
-	// interpod is what the group and other pods ask of each other, nil for nothing.
-	interpod *interpod
-	// seen is how far into run.touched this board has followed.
+	// around is what the group's rules ask about pods elsewhere, and soft the preferences of how its pods spread.
+	around
+	soft []*spread
+	// seen is how far into the steps of the run this board has followed.
 	seen int
 	// work is room to calculate in.
 	work work
@@ -66,14 +65,13 @@ func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 
 func (r *run) newBoard(g group, k *kin) *board {
 	c, nodes := g.class, r.cluster.nodes
-	b := &board{class: c, nodes: nodes, seen: len(r.touched)}
+	b := &board{class: c, nodes: nodes, seen: len(r.steps)}
 	if c.affinity.conflict() {
 		b.full = true
 		return b
 	}
-	b.hard = r.cluster.newSpreads(c, c.spreading.hard, true)
+	b.around = r.around(g, k)
 	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
-	b.interpod = r.cluster.newInterpod(g.neighbourhood, k, r.heard[k].terms)
 	b.open, b.byRoom = r.spare.open, r.spare.byRoom
 	if r.spare = (board{}); b.open == nil {
 		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
@@ -97,9 +95,8 @@ func (r *run) newBoard(g group, k *kin) *board {
 
 // release lets go of what the board holds of the cluster.
 func (b *board) release(c *Cluster) {
-	c.releaseSpreads(b.hard)
+	b.around.release(c)
 	c.releaseSpreads(b.soft)
-	c.releaseInterpod(b.interpod)
 }
 
 func setRaw(scores []int64, i int, score int64, size int) []int64 {
@@ -119,31 +116,33 @@ func (b *board) score(n *nodeState) int64 {
 	if !b.open[n.at] || !n.ports.free(c.ports) || !c.request.fits(&n.offered, &n.used) {
 		return closed
 	}
+	if len(n.nominated) > 0 && !c.fitsBeside(n) {
+		return closed
+	}
 	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n)
 }
 
 // follow brings the board up to the placements that the run has made since it last looked.
 func (b *board) follow(r *run) {
-	news := r.touched[b.seen:]
-	for i, at := range news {
-		e := r.assumed[b.seen+i]
-		for _, s := range b.hard {
-			s.follow(e, at)
+	news := r.steps[b.seen:]
+	for _, s := range news {
+		if s.pod == nil {
+			continue
 		}
-		for _, s := range b.soft {
-			s.follow(e, at)
+		b.around.follow(s.pod, s.at)
+		for _, soft := range b.soft {
+			soft.follow(s.pod, s.at)
 		}
-		b.interpod.follow(e, at)
 	}
-	b.seen = len(r.touched)
+	b.seen = len(r.steps)
 	if len(news) > len(b.byRoom) {
 		for i, n := range r.cluster.nodes {
 			b.byRoom[i] = b.score(n)
 		}
 		return
 	}
-	for _, at := range news {
-		b.byRoom[at] = b.score(r.cluster.nodes[at])
+	for _, s := range news {
+		b.byRoom[s.at] = b.score(r.cluster.nodes[s.at])
 	}
 }
 
@@ -191,7 +190,7 @@ func (b *board) totals() (totals []int64, constant int64) {
 
 // unrefused is byRoom without the nodes that other pods keep the class off.
 func (b *board) unrefused() []int64 {
-	if len(b.hard) == 0 && b.interpod == nil {
+	if !b.asks() {
 		return b.byRoom
 	}
 	open := sized(&b.work.open, len(b.byRoom))
@@ -200,10 +199,12 @@ func (b *board) unrefused() []int64 {
 		if byRoom == closed {
 			continue
 		}
-		if reason, _ := spreadRefusal(b.hard, i, nil); reason != "" {
+		if _, reason, _ := b.refusal(i, nil); reason != "" {
 			open[i] = closed
-		} else if reason, _ := b.interpod.refusal(i, nil); reason != "" {
-			open[i] = closed
+		} else if n := b.nodes[i]; len(n.nominated) > 0 {
+			if _, reason, _ := b.refusal(i, &moved{come: b.class.yieldsTo(n)}); reason != "" {
+				open[i] = closed
+			}
 		}
 	}
 	return open

@@ -36,6 +36,9 @@ type Cluster struct {
 	namespaces     map[string]labels.Set
 	neighbourhoods map[string]*neighbourhood
 	carried        map[string]*carried
+	// nominations counts the waiting pods that are nominated to a node.
+	nominations int
+	budgets     []*budget
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -50,6 +53,8 @@ type nodeState struct {
 	cpuShown, memoryShown int64
 	ports                 portSet
 	pods                  []*entry
+	// nominated are the waiting pods that room is left to.
+	nominated []*entry
 	// images are the sizes in bytes of the images that the node has, by name.
 	images map[string]int64
 }
@@ -65,6 +70,10 @@ type entry struct {
 	// kin are the pods like it, and among its place there.
 	kin   *kin
 	among int
+	// nominee is the node that room is left to it on.
+	nominee *nodeState
+	// assumed is set while a run has placed the pod.
+	assumed bool
 	// neighbourhood is what it asks of other pods, nil for nothing.
 	neighbourhood *neighbourhood
 }
@@ -137,6 +146,9 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 		c.pods[name] = e
 		c.waiting[name] = e
 		c.join(e, pod)
+		if pod.Status.NominatedNodeName != "" {
+			c.nominate(e, c.nodeNamed(pod.Status.NominatedNodeName))
+		}
 	}
 }
 
@@ -151,6 +163,9 @@ func (c *Cluster) DeletePod(namespace, podName string) {
 	delete(c.waiting, name)
 	if n := e.on; n != nil {
 		n.take(e)
+		c.dropEmpty(n)
+	}
+	if n := c.withdraw(e); n != nil {
 		c.dropEmpty(n)
 	}
 	c.part(e)
@@ -183,9 +198,9 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	return n
 }
 
-// dropEmpty forgets a node that has neither object nor pods. The last node takes its place.
+// dropEmpty forgets a node that has neither object nor pods, and is none's hope. The last node takes its place.
 func (c *Cluster) dropEmpty(n *nodeState) {
-	if n.node != nil || len(n.pods) > 0 {
+	if n.node != nil || len(n.pods) > 0 || len(n.nominated) > 0 {
 		return
 	}
 	end := len(c.nodes) - 1

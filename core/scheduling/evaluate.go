@@ -1,6 +1,11 @@
 package scheduling
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // The names of upstream's plugins that rules follow (plugins/names/names.go).
 const (
@@ -31,21 +36,32 @@ type NodeEvaluation struct {
 	// Scores are the weighted scores by plugin, without those that are zero, and Total their sum.
 	Scores map[string]int64
 	Total  int64
+	// Victims are the pods of lower priority whose going would let the pod in, the most important first, and Violations
+	// is the number of them whose going would violate a disruption budget.
+	Victims    []types.NamespacedName
+	Violations int
 }
 
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
 // nothing.
-func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
+func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 	like := &entry{
 		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
 		kin: &kin{namespace: pod.Namespace, labels: pod.Labels},
 	}
 	defer c.releaseNeighbourhood(like.neighbourhood)
-	r := newRun(c, 0)
+	if waiting := c.waiting[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]; waiting != nil {
+		if n := c.withdraw(waiting); n != nil { // it is not in its own way
+			defer c.nominate(waiting, n)
+		}
+	}
+	r := newRun(c, 0, now)
 	g := r.groupOf(like)
 	b := r.newBoard(g, like.kin)
 	defer b.release(c)
 	e := Evaluation{Nodes: map[string]NodeEvaluation{}}
+	prospects := r.prospectsOf(g, like.kin)
+	defer prospects.release(c)
 	scores, open := b.detail(), false
 	for i, n := range c.nodes {
 		if n.node == nil {
@@ -55,8 +71,13 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 		if b.full {
 			one = NodeEvaluation{Rejected: NodeAffinity, Reasons: []string{reasonAffinityConflict}}
 		} else {
-			v := verdictOn(g.class, n, &n.used, n.ports, others{spreads: b.hard, interpod: b.interpod})
-			one = NodeEvaluation{Rejected: v.plugin, Reasons: v.reasons}
+			one = NodeEvaluation{Rejected: prospects.refused[i].plugin, Reasons: prospects.refused[i].reasons}
+		}
+		if f := prospects.candidates[i]; f != nil {
+			one.Violations = f.violations
+			for _, v := range f.victims {
+				one.Victims = append(one.Victims, types.NamespacedName{Namespace: v.pod.Namespace, Name: v.pod.Name})
+			}
 		}
 		if one.Rejected == "" {
 			open = true
@@ -68,7 +89,7 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 		e.Nodes[n.name] = one
 	}
 	if !open {
-		e.Message = r.explain(g, like.kin)
+		e.Message = r.explain(g, like.kin, r.attempt(g, like).outcome(r, g))
 	}
 	return e
 }

@@ -62,8 +62,9 @@ type interpod struct {
 	self bool
 	// apart and preferred are the other terms.
 	apart, preferred []asked
-	// keptOff and liked are what others say, by label.
+	// keptOff and liked are what others say, by label, and keepers how often somebody keeps the class off.
 	keptOff, liked []told
+	keepers        int64
 }
 
 // newInterpod starts it for a class whose pods hear these terms; nil if there is nothing to ask. The caller releases it.
@@ -83,8 +84,8 @@ func (c *Cluster) newInterpod(n *neighbourhood, k *kin, heard []*carried) *inter
 		t := c.toldAbout(list, s.topologyKey)
 		t.said[s] = true
 		for i, count := range s.counts {
-			if count != 0 {
-				t.add(i, worth(s)*int64(count))
+			if count != 0 && t.add(i, worth(s)*int64(count)) && s.keepsOff {
+				p.keepers += int64(count)
 			}
 		}
 	}
@@ -180,8 +181,8 @@ func (p *interpod) follow(e *entry, at int) {
 	for _, list := range [][]told{p.keptOff, p.liked} {
 		for i := range list {
 			for _, s := range e.neighbourhood.carried {
-				if list[i].said[s] {
-					list[i].add(at, worth(s))
+				if list[i].said[s] && list[i].add(at, worth(s)) && s.keepsOff {
+					p.keepers++
 				}
 			}
 		}
@@ -189,25 +190,25 @@ func (p *interpod) follow(e *entry, at int) {
 }
 
 // refusal gives the reason why a node cannot take a pod of the class, or nothing, and whether other pods on it may be
-// why, if victims on it went before.
+// why, if pods on it were moved.
 //
 // Upstream: Filter in plugins/interpodaffinity/filtering.go.
-func (p *interpod) refusal(at int, victims []*entry) (reason string, resolvable bool) {
-	if p == nil {
+func (p *interpod) refusal(at int, m *moved) (reason string, resolvable bool) {
+	if p == nil || p.keepers == 0 && len(p.near)+len(p.apart) == 0 { // upstream then never looks at moved pods either
 		return "", false
 	}
-	if !p.isNear(at, victims) {
+	if !p.isNear(at, m) {
 		return reasonNear, false
 	}
 	for i := range p.apart {
 		a := &p.apart[i]
-		if a.at(at)-chosenOf(victims, a.chosen) > 0 && a.column.of[at] != nowhere {
+		if a.at(at)+m.chosen(a.chosen) > 0 && a.column.of[at] != nowhere {
 			return reasonApart, true
 		}
 	}
 	for i := range p.keptOff {
 		t := &p.keptOff[i]
-		if t.column.of[at] != nowhere && t.at(at)-t.saidBy(victims) > 0 {
+		if t.column.of[at] != nowhere && t.at(at)+t.saidBy(m) > 0 {
 			return reasonKeptOff, true
 		}
 	}
@@ -216,37 +217,35 @@ func (p *interpod) refusal(at int, victims []*entry) (reason string, resolvable 
 
 // isNear reports whether the pods that the class must be near to are: in the domains of the node, or nowhere if the class
 // would be the first of them.
-func (p *interpod) isNear(at int, victims []*entry) bool {
-	less, all := int64(0), true
+func (p *interpod) isNear(at int, m *moved) bool {
+	more, all := int64(0), true
 	for i := range p.near {
 		a := &p.near[i]
 		if a.column.of[at] == nowhere {
 			return false
 		}
-		gone := chosenOf(victims, a.chosen)
-		less += gone
-		all = all && a.at(at)-gone > 0
+		come := m.chosen(a.chosen)
+		more += come
+		all = all && a.at(at)+come > 0
 	}
-	return all || p.self && p.pods-less == 0
+	return all || p.self && p.pods+more == 0
 }
 
-func chosenOf(victims []*entry, s *selection) int64 {
-	var n int64
-	for _, v := range victims {
-		if v.kin.isIn(s) {
-			n++
-		}
+// saidBy is what pods that are thought there say, less what those thought away do.
+func (t *told) saidBy(m *moved) int64 {
+	if m == nil {
+		return 0
 	}
-	return n
+	return t.saidByAll(m.come) - t.saidByAll(m.gone)
 }
 
-func (t *told) saidBy(victims []*entry) int64 {
+func (t *told) saidByAll(pods []*entry) int64 {
 	var n int64
-	for _, v := range victims {
-		if v.neighbourhood == nil {
+	for _, e := range pods {
+		if e.neighbourhood == nil {
 			continue
 		}
-		for _, s := range v.neighbourhood.carried {
+		for _, s := range e.neighbourhood.carried {
 			if t.said[s] {
 				n++
 			}

@@ -24,17 +24,26 @@ type Placement struct {
 	Node string
 	// Score is the weighted sum of the rules' scores.
 	Score int64
+	// Nominated is set when room was made for it there before, and no other node was looked at.
+	Nominated bool
+	// Turn tells the order of decisions, from 1.
+	Turn int
 }
 
 // Failure is a pod that no node can take, and why, in upstream's words.
 type Failure struct {
 	Pod     *corev1.Pod
 	Message string
+	// Forget is set when the pod loses its nomination to a node.
+	Forget bool
+	// Turn is when it lost it, 0 if it yielded it to a pod of higher priority.
+	Turn int
 }
 
 // Result is what a run decided: placements in the order in which they were made, the others in queue order.
 type Result struct {
 	Placements    []Placement
+	Preemptions   []Preemption
 	Unschedulable []Failure
 	// Neighbours is set when some placement depends on pods of other nodes.
 	Neighbours bool
@@ -45,6 +54,7 @@ type Result struct {
 type run struct {
 	cluster *Cluster
 	seed    uint64
+	now     time.Time
 	boards  map[group]*board
 	// left counts the pods of each group that are still to be served; the board of one that is through lends its
 	// arrays to the next.
@@ -52,14 +62,30 @@ type run struct {
 	spare board
 	// heard are the terms of pods on nodes that concern pods of a kind.
 	heard map[*kin]hearing
-	// touched lists the nodes that got a pod, in order.
-	touched    []int
-	assumed    []*entry
-	placements []Placement
+	// steps are what happened to nodes, in order.
+	steps       []step
+	assumed     []*entry
+	placements  []Placement
+	preemptions []Preemption
+	prospects   map[group]*prospects
+	// yielded are the pods that lost their nomination to one of higher priority.
+	yielded map[*entry]bool
+	// opened counts what may let in pods that failed: placements, and nominations that are given up.
+	opened int
+	// turn counts decisions, and forgot are the turns at which nominations were given up.
+	turn   int
+	forgot map[*entry]int
 	// neighbours is set when one of them depends on pods of other nodes.
 	neighbours bool
-	// hopeless are the groups that no node can take in this run.
+	// failedAt tells how much was opened when a group failed, and hopeless are the groups that no node can take in this run.
+	failedAt map[group]int
 	hopeless map[group]bool
+}
+
+// step is something that happened to a node: it got a pod, or, without one, other nominations.
+type step struct {
+	at  int
+	pod *entry
 }
 
 // group is pods that no rule can tell apart: of one class, that ask the same of other pods, and hear the same from them.
@@ -106,7 +132,7 @@ func Place(in Input) Result {
 //
 // Upstream: schedulePod in pkg/scheduler/schedule_one.go.
 func (c *Cluster) Place(seed uint64, now time.Time) Result {
-	r := newRun(c, seed)
+	r := newRun(c, seed, now)
 
 	c.settleColumns()
 	c.regroup()
@@ -120,25 +146,25 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 
 	// 2. A node for each. Pods that others let in by coming are tried again, after all others.
 	failed := r.pass(waiting)
-	for before := 0; before < len(r.assumed); {
-		before = len(r.assumed)
+	for before := 0; before < r.opened; {
+		before = r.opened
 		failed = r.pass(failed)
 	}
 
-	// 3. Reasons, once per class, of the cluster as it now is.
-	result := Result{Placements: r.placements, Neighbours: r.neighbours}
-	messages := map[group]string{}
-	for _, e := range failed {
-		g := r.groupOf(e)
-		if _, known := messages[g]; !known {
-			messages[g] = r.explain(g, e.kin)
-		}
-		result.Unschedulable = append(result.Unschedulable, Failure{Pod: e.pod, Message: messages[g]})
-	}
+	// 3. Reasons, of the cluster as it now is.
+	failures := r.conclude(failed)
+	result := Result{Placements: r.placements, Preemptions: r.preemptions, Unschedulable: failures, Neighbours: r.neighbours}
 
-	// 4. The placements were assumed only for this run.
+	// 4. All this was assumed only for this run.
+	for _, p := range r.prospects {
+		p.release(c)
+	}
 	for _, e := range r.assumed {
 		e.on.take(e)
+		e.assumed = false
+	}
+	if len(r.steps) > len(r.assumed) {
+		c.nominateAsBefore(waiting)
 	}
 
 	// 5. What to write.
@@ -146,60 +172,89 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	return result
 }
 
-func newRun(c *Cluster, seed uint64) *run {
-	return &run{cluster: c, seed: seed, boards: map[group]*board{}, left: map[group]int{}, heard: map[*kin]hearing{}, hopeless: map[group]bool{}}
+func newRun(c *Cluster, seed uint64, now time.Time) *run {
+	return &run{
+		cluster: c, seed: seed, now: now, boards: map[group]*board{}, left: map[group]int{}, heard: map[*kin]hearing{},
+		prospects: map[group]*prospects{}, yielded: map[*entry]bool{}, forgot: map[*entry]int{}, failedAt: map[group]int{}, hopeless: map[group]bool{},
+	}
 }
 
-// pass gives each pod a node, and returns those that no node can take. Where a group has just failed its other pods do,
-// and where room is all that it lacks it fails in every pass.
+// pass gives each pod a node, or makes room for it, and returns the others.
 func (r *run) pass(waiting []*entry) (failed []*entry) {
 	for _, e := range waiting {
 		r.left[r.groupOf(e)]++
 	}
-	failedAt := map[group]int{}
 	for _, e := range waiting {
 		g := r.groupOf(e)
-		if at, known := failedAt[g]; r.hopeless[g] || known && at == len(r.assumed) {
-			failed = append(failed, e)
-			r.retire(g)
-			continue
-		}
-		n, score := r.nodeFor(g, e)
+		nominee := r.withdraw(e) // it is not in its own way
+		n, placed := r.nodeFor(g, e, nominee)
 		r.retire(g)
 		if n == nil {
-			failed = append(failed, e)
-			failedAt[g] = len(r.assumed)
+			if !r.makeRoom(g, e, nominee) {
+				failed = append(failed, e)
+			}
 			continue
 		}
 		n.put(e)
-		r.touched = append(r.touched, n.at)
+		e.assumed = true
+		r.opened++
+		r.turn++
+		placed.Turn = r.turn
+		r.steps = append(r.steps, step{n.at, e})
 		r.assumed = append(r.assumed, e)
-		r.placements = append(r.placements, Placement{Pod: e.pod, Node: n.name, Score: score})
+		r.placements = append(r.placements, placed)
 	}
 	return failed
 }
 
-// nodeFor is the best node for the pod, nil when there is none.
-func (r *run) nodeFor(g group, e *entry) (*nodeState, int64) {
-	b, ok := r.boards[g]
-	if !ok {
+// nodeFor is the best node for the pod, nil when there is none: the one that it was nominated to, if there is room by now.
+// Where a group has just failed its other pods do, and where room is all that it lacks it fails for good.
+func (r *run) nodeFor(g group, e *entry, nominee *nodeState) (*nodeState, Placement) {
+	at, failed := r.failedAt[g]
+	if failed = r.hopeless[g] || failed && at == r.opened; failed && nominee == nil {
+		return nil, Placement{}
+	}
+	b := r.boards[g]
+	if b == nil {
 		b = r.newBoard(g, e.kin)
 		r.boards[g] = b
 	}
-	if b.full {
-		r.hopeless[g] = true
-		return nil, 0
-	}
 	b.follow(r)
-	salt := mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
-	at, score := b.best(r.cluster, salt)
-	if at < 0 {
-		// Room only shrinks during a run; elsewhere, pods that come may open a node.
-		r.hopeless[g] = len(b.hard) == 0 && b.interpod == nil
-		return nil, 0
+	n, placed := b.nodeFor(r, e, nominee, failed)
+	if n == nil {
+		r.failedAt[g] = r.opened
+		// Room only shrinks during a run, unless it is left to somebody; elsewhere, pods that come may open a node.
+		r.hopeless[g] = b.full || !b.asks() && r.cluster.nominations == 0
+		return nil, Placement{}
 	}
-	r.neighbours = r.neighbours || len(b.hard) > 0 || b.interpod.demands()
-	return r.cluster.nodes[at], score
+	r.neighbours = r.neighbours || len(b.spreads) > 0 || b.interpod.demands()
+	return n, placed
+}
+
+func (b *board) nodeFor(r *run, e *entry, nominee *nodeState, failed bool) (*nodeState, Placement) {
+	if b.full {
+		return nil, Placement{}
+	}
+	if nominee != nil && nominee.node != nil {
+		m := nominee.asIs()
+		if v := b.judge(b.class, &m); len(v.reasons) == 0 {
+			return nominee, Placement{Pod: e.pod, Node: nominee.name, Nominated: true}
+		}
+	}
+	if failed {
+		return nil, Placement{}
+	}
+	at, score := b.best(r.cluster, r.saltOf(e))
+	if at < 0 {
+		return nil, Placement{}
+	}
+	n := r.cluster.nodes[at]
+	return n, Placement{Pod: e.pod, Node: n.name, Score: score}
+}
+
+// saltOf breaks ties for a pod.
+func (r *run) saltOf(e *entry) uint64 {
+	return mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
 }
 
 // retire lets go of the board of a group whose last pod was served.

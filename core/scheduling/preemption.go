@@ -1,59 +1,264 @@
 package scheduling
 
-import "maps"
+import (
+	"fmt"
 
-const (
-	reasonNoHelp    = "Preemption is not helpful for scheduling"
-	reasonNoVictims = "No preemption victims found for incoming pod"
-	reasonNever     = "not eligible due to preemptionPolicy=Never."
+	corev1 "k8s.io/api/core/v1"
 )
 
-// preemption is a dry run: whether taking all pods of lower priority off a node would make room, and
-// if it would on no node, why not. It chooses no victims.
-//
-// Upstream: plugins/defaultpreemption/default_preemption.go and framework/preemption/preemption.go.
-type preemption struct {
-	helps   bool
-	reasons map[string]int
+const (
+	reasonNoHelp      = "Preemption is not helpful for scheduling"
+	reasonNever       = "not eligible due to preemptionPolicy=Never."
+	reasonTerminating = "not eligible due to a terminating pod on the nominated node."
+)
+
+// Preemption is a pod that room is made for.
+type Preemption struct {
+	Pod *corev1.Pod
+	// Node is the one that the pod is nominated to.
+	Node string
+	// Victims have to go from it, the most important first. Some may be going already.
+	Victims []*corev1.Pod
+	// Message says why no node can take the pod as things are, in upstream's words.
+	Message string
+	// Turn tells the order of decisions.
+	Turn int
 }
 
-// consider looks at a node that refused the class with the verdict.
-func (p *preemption) consider(c *class, n *nodeState, refused verdict, around others) {
-	if p.reasons == nil {
-		p.reasons = map[string]int{}
+// prospects are one group's view of what refuses it on each node, and of what preemption could do about that, by node
+// index. They are kept up with the run.
+//
+// Upstream: findCandidates in framework/preemption/preemption.go.
+type prospects struct {
+	class *class
+	around
+	refused    []verdict
+	candidates []*candidate
+	// unhelpful is why preemption does not help.
+	unhelpful [][]string
+	// reasons and dead ends count those of all nodes, and helpful the candidates.
+	reasons, deadEnds map[string]int
+	helpful           int
+	seen              int
+}
+
+// prospectsOf finds the prospects of a group as things are now.
+func (r *run) prospectsOf(g group, k *kin) *prospects {
+	p := r.prospects[g]
+	if p == nil {
+		size := len(r.cluster.nodes)
+		p = &prospects{
+			class: g.class, around: r.around(g, k), refused: make([]verdict, size), candidates: make([]*candidate, size), unhelpful: make([][]string, size),
+			reasons: map[string]int{}, deadEnds: map[string]int{}, seen: len(r.steps),
+		}
+		r.prospects[g] = p
+		for at := range r.cluster.nodes {
+			p.look(r, at)
+		}
+		return p
 	}
-	if !refused.resolvable {
-		p.reasons[reasonNoHelp]++
+	news, elsewhere := r.steps[p.seen:], false
+	p.seen = len(r.steps)
+	for _, s := range news {
+		if s.pod != nil && p.asks() {
+			p.around.follow(s.pod, s.at)
+			elsewhere = true
+		}
+	}
+	if elsewhere || len(news) > len(p.refused) {
+		for at := range p.refused {
+			p.look(r, at)
+		}
+		return p
+	}
+	for _, s := range news {
+		p.look(r, s.at)
+	}
+	return p
+}
+
+// look judges one node again.
+func (p *prospects) look(r *run, at int) {
+	n := r.cluster.nodes[at]
+	if n.node == nil {
 		return
 	}
-	used := n.used
-	used.scalars = maps.Clone(n.used.scalars)
-	ports := maps.Clone(n.ports)
-	around.victims = nil
-	for _, e := range n.pods {
-		if priorityOf(e.pod) >= c.priority {
+	p.tell(at, -1)
+	m := n.asIs()
+	p.refused[at], p.candidates[at], p.unhelpful[at] = p.judge(p.class, &m), nil, nil
+	switch v := &p.refused[at]; {
+	case len(v.reasons) == 0 || p.class.neverPreempts:
+	case !v.resolvable:
+		p.unhelpful[at] = []string{reasonNoHelp}
+	default:
+		p.candidates[at], p.unhelpful[at] = r.victimsOn(p.class, &p.around, n)
+	}
+	p.tell(at, 1)
+}
+
+// tell counts what is known of a node.
+func (p *prospects) tell(at, by int) {
+	add := func(to map[string]int, reasons []string) {
+		for _, reason := range reasons {
+			if to[reason] += by; to[reason] == 0 {
+				delete(to, reason)
+			}
+		}
+	}
+	add(p.reasons, p.refused[at].reasons)
+	add(p.deadEnds, p.unhelpful[at])
+	if p.candidates[at] != nil {
+		p.helpful += by
+	}
+}
+
+// best is the node on which preemption hurts least; among equals, the one whose hash with salt is lowest.
+//
+// Upstream: SelectCandidate in framework/preemption/preemption.go, which breaks ties at random.
+func (p *prospects) best(c *Cluster, salt uint64) (at int, found *candidate) {
+	at = -1
+	if p.helpful == 0 {
+		return at, nil
+	}
+	for i, f := range p.candidates {
+		if f == nil {
 			continue
 		}
-		around.victims = append(around.victims, e)
-		used.add(&e.charge.taken, -1)
-		used.pods--
-		ports.add(e.charge.ports, -1)
+		order := -1
+		if found != nil {
+			order = f.better(found)
+		}
+		if order < 0 || order == 0 && mix(salt^c.hashes[i]) < mix(salt^c.hashes[at]) {
+			at, found = i, f
+		}
 	}
-	if len(around.victims) == 0 {
-		p.reasons[reasonNoVictims]++
-		return
-	}
-	v := verdictOn(c, n, &used, ports, around)
-	p.helps = p.helps || len(v.reasons) == 0
-	for _, reason := range v.reasons {
-		p.reasons[reason]++
-	}
+	return at, found
 }
 
-// withPreemption appends what preemption has to say to the filters' message.
-func withPreemption(message string, c *class, outcome string) string {
-	if c.neverPreempts {
-		outcome = reasonNever
+// attempt is what came of trying to make room for a pod that no node can take as things are.
+type attempt struct {
+	// at is the node, and found what has to go from it; nil if nothing helps.
+	at    int
+	found *candidate
+	// barred is why the pod may not preempt others.
+	barred string
+}
+
+// attempt looks for the room that can be made for a pod of a group.
+//
+// Upstream: evaluate in framework/preemption/preemption.go.
+func (r *run) attempt(g group, e *entry) attempt {
+	if g.class.neverPreempts {
+		return attempt{barred: reasonNever}
 	}
-	return message + " preemption: " + outcome
+	if g.class.affinity.conflict() || r.cluster.known == 0 {
+		return attempt{}
+	}
+	p := r.prospectsOf(g, e.kin)
+	if r.victimsAreGoing(g, e, p) {
+		return attempt{barred: reasonTerminating}
+	}
+	at, found := p.best(r.cluster, r.saltOf(e))
+	return attempt{at: at, found: found}
+}
+
+// forgets reports whether the pod has no use for its nomination any more.
+func (a attempt) forgets() bool { return a.found == nil && a.barred == "" }
+
+// outcome says it in upstream's words.
+func (a attempt) outcome(r *run, g group) string {
+	switch {
+	case a.barred != "":
+		return a.barred
+	case a.found != nil:
+		return fmt.Sprintf("found a potential placement for pod on node %s, preempting %d victims", r.cluster.nodes[a.at].name, len(a.found.victims))
+	case g.class.affinity.conflict():
+		return sayReasons(r.cluster.known, map[string]int{reasonNoHelp: r.cluster.known})
+	case r.prospects[g] == nil:
+		return ""
+	}
+	return sayReasons(r.cluster.known, r.prospects[g].deadEnds)
+}
+
+// makeRoom preempts pods for one that no node can take, and reports whether that helps. The room is left to it then; if
+// not, its nomination is as before, or given up. Pods that were placed only now are left to the next run, which their
+// bindings cause.
+func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
+	a := r.attempt(g, e)
+	if a.found == nil || a.found.early {
+		switch {
+		case nominee == nil:
+		case a.forgets():
+			r.opened++
+			r.turn++
+			r.forgot[e] = r.turn
+		default:
+			r.nominate(e, nominee)
+		}
+		return false
+	}
+	n := r.cluster.nodes[a.at]
+	r.turn++
+	made := Preemption{Pod: e.pod, Node: n.name, Turn: r.turn, Message: r.explain(g, e.kin, a.outcome(r, g))}
+	for _, v := range a.found.victims {
+		made.Victims = append(made.Victims, v.pod)
+	}
+	r.preemptions = append(r.preemptions, made)
+	r.yield(n, g.class.priority)
+	r.nominate(e, n)
+	r.neighbours = r.neighbours || r.prospects[g].asks()
+	return true
+}
+
+// conclude tells why the pods failed that no room could be made for. Pods of a group without nominations fail alike.
+func (r *run) conclude(failed []*entry) []Failure {
+	out := make([]Failure, 0, len(failed))
+	alike := map[group]string{}
+	for _, e := range failed {
+		g := r.groupOf(e)
+		message, known := alike[g]
+		if !known || e.pod.Status.NominatedNodeName != "" {
+			nominee := r.withdraw(e)
+			message = r.explain(g, e.kin, r.attempt(g, e).outcome(r, g))
+			if nominee != nil {
+				r.nominate(e, nominee)
+			}
+		}
+		if e.pod.Status.NominatedNodeName == "" {
+			alike[g] = message
+		}
+		out = append(out, Failure{Pod: e.pod, Message: message, Forget: r.yielded[e] || r.forgot[e] > 0, Turn: r.forgot[e]})
+	}
+	return out
+}
+
+// victimsAreGoing reports whether the pod has preempted others before, and they have not gone yet.
+//
+// Upstream: PodEligibleToPreemptOthers in plugins/defaultpreemption/default_preemption.go.
+func (r *run) victimsAreGoing(g group, e *entry, p *prospects) bool {
+	at, known := r.cluster.index[e.pod.Status.NominatedNodeName]
+	if r.yielded[e] || r.forgot[e] > 0 || !known || r.cluster.nodes[at].node == nil {
+		return false
+	}
+	if refused := &p.refused[at]; len(refused.reasons) > 0 && !refused.resolvable {
+		return false
+	}
+	for _, other := range r.cluster.nodes[at].pods {
+		if priorityOf(other.pod) < g.class.priority && goesForPreemption(other.pod) {
+			return true
+		}
+	}
+	return false
+}
+
+// yield has pods of lower priority that are nominated to a node look for another.
+//
+// Upstream: getLowerPriorityNominatedPods in framework/preemption/executor.go.
+func (r *run) yield(n *nodeState, priority int32) {
+	for _, e := range append([]*entry(nil), n.nominated...) {
+		if e.class.priority < priority {
+			r.withdraw(e)
+			r.yielded[e] = true
+		}
+	}
 }

@@ -218,11 +218,10 @@ func (s *spread) minimum(domain, less int32) int32 {
 	return min(s.least, s.in(domain)-less)
 }
 
-// refuses gives the reason why a node cannot take one more pod, or nothing, and whether other pods on it may be why.
-// Victims are so many pods on the node that would go before, of each constraint.
+// spreadRefusal gives the reason why a node cannot take one more pod, or nothing, and whether other pods on it may be why.
 //
 // Upstream: Filter in plugins/podtopologyspread/filtering.go.
-func spreadRefusal(spreads []*spread, at int, victims []*entry) (reason string, resolvable bool) {
+func spreadRefusal(spreads []*spread, at int, m *moved) (reason string, resolvable bool) {
 	for _, s := range spreads {
 		domain := s.column.of[at]
 		if domain == nowhere {
@@ -230,11 +229,7 @@ func spreadRefusal(spreads []*spread, at int, victims []*entry) (reason string, 
 		}
 		less := int32(0)
 		if s.counted[at] {
-			for _, v := range victims {
-				if selects(s.namespace, s.selector, v.kin) { // leaving or not: updateWithPod does not ask
-					less++
-				}
-			}
+			less = s.less(m)
 		}
 		skew := s.in(domain) - less - s.minimum(domain, less)
 		if s.self {
@@ -245,6 +240,15 @@ func spreadRefusal(spreads []*spread, at int, victims []*entry) (reason string, 
 		}
 	}
 	return "", false
+}
+
+// less is how many pods that count are thought away from a node, less those thought there.
+func (s *spread) less(m *moved) int32 {
+	if m == nil {
+		return 0
+	}
+	// Leaving or not: updateWithPod does not ask.
+	return int32(-m.number(func(e *entry) bool { return selects(s.namespace, s.selector, e.kin) }))
 }
 
 // scored reports whether a node has a score by the constraints: where all their labels are needed, it must have them.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -33,20 +34,84 @@ func planOf(result *Result, now time.Time) plan.Plan {
 	for _, node := range slices.Sorted(maps.Keys(nodes)) {
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Node: node})
 	}
+	p.Merge(preemptionsOf(result, now))
 	if result.Neighbours {
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Assigned: true})
 	}
 	for _, failed := range result.Unschedulable {
-		pod, changed := withCondition(failed, now)
-		if !changed {
-			continue
+		nominee := failed.Pod.Status.NominatedNodeName
+		if failed.Forget {
+			nominee = ""
 		}
-		p.Writes = append(p.Writes, plan.Write{
-			Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name,
-			Object: pod, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Reason: "no node can take the pod",
-		})
-		p.Notices = append(p.Notices, notice(pod, corev1.EventTypeWarning, "FailedScheduling", "Scheduling",
-			truncate(failed.Message)))
+		p.Merge(reportOf(failed.Pod, failed.Message, nominee, now))
+	}
+	return p
+}
+
+// preemptionsOf has the victims of preemptions go, and then leaves their room to those that preempted them.
+//
+// Upstream: prepareCandidate in framework/preemption/executor.go.
+func preemptionsOf(result *Result, now time.Time) plan.Plan {
+	var p plan.Plan
+	leaving := map[types.UID]bool{}
+	for _, made := range result.Preemptions {
+		for _, victim := range made.Victims {
+			if victim.DeletionTimestamp == nil && !leaving[victim.UID] {
+				leaving[victim.UID] = true
+				p.Merge(preempt(victim, made.Pod, made.Node, now))
+			}
+		}
+		p.Merge(reportOf(made.Pod, made.Message, made.Node, now))
+		p.Reads = append(p.Reads,
+			plan.Read{Resource: plan.Pods, Namespace: made.Pod.Namespace, Name: made.Pod.Name},
+			plan.Read{Resource: plan.Pods, Node: made.Node})
+	}
+	return p
+}
+
+// preempt says on a pod why it goes, and deletes it with the grace that it asks for.
+//
+// Upstream: PreemptPod of NewExecutor in framework/preemption/executor.go.
+func preempt(victim, by *corev1.Pod, node string, now time.Time) plan.Plan {
+	const reason = "a pod of higher priority needs its place"
+	var p plan.Plan
+	changed := victim.DeepCopy()
+	message := by.Spec.SchedulerName + ": preempting to accommodate a higher priority pod"
+	if setCondition(changed, corev1.DisruptionTarget, corev1.ConditionTrue, corev1.PodReasonPreemptionByScheduler, message, now) {
+		p.Writes = append(p.Writes, updateStatus(changed, reason))
+	}
+	p.Writes = append(p.Writes, plan.Write{
+		Verb: plan.Delete, Resource: plan.Pods, Namespace: victim.Namespace, Name: victim.Name, UID: victim.UID, Reason: reason,
+	})
+	told := notice(victim, corev1.EventTypeNormal, "Preempted", "Preempting", fmt.Sprintf("Preempted by pod %s on node %s", by.UID, node))
+	told.Related = &corev1.ObjectReference{
+		Kind: "Pod", APIVersion: "v1", Namespace: by.Namespace, Name: by.Name, UID: by.UID, ResourceVersion: by.ResourceVersion,
+	}
+	p.Notices = append(p.Notices, told)
+	return p
+}
+
+func updateStatus(pod *corev1.Pod, reason string) plan.Write {
+	return plan.Write{
+		Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name,
+		Object: pod, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Reason: reason,
+	}
+}
+
+// reportOf says on a pod why it has no node, and which it may get, as far as that is news.
+//
+// Upstream: handleSchedulingFailure in pkg/scheduler/schedule_one.go.
+func reportOf(pod *corev1.Pod, message, nominee string, now time.Time) plan.Plan {
+	var p plan.Plan
+	if pod.Status.NominatedNodeName == nominee && known(pod, message) {
+		return p
+	}
+	changed := pod.DeepCopy()
+	news := setCondition(changed, corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, message, now)
+	changed.Status.NominatedNodeName = nominee
+	p.Writes = append(p.Writes, updateStatus(changed, "no node can take the pod"))
+	if news {
+		p.Notices = append(p.Notices, notice(changed, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", truncate(message)))
 	}
 	return p
 }
@@ -55,38 +120,50 @@ func bind(placed Placement) plan.Write {
 	return plan.Write{
 		Verb: plan.Bind, Resource: plan.Pods, Namespace: placed.Pod.Namespace, Name: placed.Pod.Name,
 		UID: placed.Pod.UID, ResourceVersion: placed.Pod.ResourceVersion, Node: placed.Node,
-		Reason: fmt.Sprintf("best score, %d", placed.Score),
+		Reason: because(placed),
 	}
 }
 
-// withCondition is the pod with its condition PodScheduled saying why it has no node, and whether
-// that is news. The time of the transition is kept while the status stays False.
+func because(placed Placement) string {
+	if placed.Nominated {
+		return "room was made for it there"
+	}
+	return fmt.Sprintf("best score, %d", placed.Score)
+}
+
+// known reports whether a pod says already why it has no node.
+func known(pod *corev1.Pod, message string) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse &&
+			c.Reason == corev1.PodReasonUnschedulable && c.Message == message
+	})
+}
+
+// setCondition sets a condition of a pod, and reports whether that is news. The time of the transition is kept while the
+// status stays as it is.
 //
-// Upstream: handleSchedulingFailure in pkg/scheduler/schedule_one.go and UpdatePodCondition in
-// pkg/api/v1/pod/util.go.
-func withCondition(failed Failure, now time.Time) (*corev1.Pod, bool) {
+// Upstream: UpdatePodCondition in pkg/api/v1/pod/util.go.
+func setCondition(
+	pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus, reason, message string, now time.Time,
+) bool {
 	condition := corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, ObservedGeneration: failed.Pod.Generation,
-		Reason: corev1.PodReasonUnschedulable, Message: failed.Message, LastTransitionTime: metav1.NewTime(now),
+		Type: kind, Status: status, ObservedGeneration: pod.Generation, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(now),
 	}
-	conditions := failed.Pod.Status.Conditions
-	at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
-	if at >= 0 {
-		old := conditions[at]
-		if old.Status == condition.Status {
-			if old.Reason == condition.Reason && old.Message == condition.Message {
-				return nil, false
-			}
-			condition.LastTransitionTime = old.LastTransitionTime
+	conditions := pod.Status.Conditions
+	at := slices.IndexFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == kind })
+	if at < 0 {
+		pod.Status.Conditions = append(conditions, condition)
+		return true
+	}
+	old := conditions[at]
+	if old.Status == status {
+		if old.Reason == reason && old.Message == message {
+			return false
 		}
+		condition.LastTransitionTime = old.LastTransitionTime
 	}
-	pod := failed.Pod.DeepCopy()
-	if at >= 0 {
-		pod.Status.Conditions[at] = condition
-	} else {
-		pod.Status.Conditions = append(pod.Status.Conditions, condition)
-	}
-	return pod, true
+	conditions[at] = condition
+	return true
 }
 
 func notice(pod *corev1.Pod, kind, reason, action, message string) plan.Notice {

@@ -31,7 +31,7 @@ func Evaluate(ctx context.Context, c *consumer.Cluster, namespace, name string) 
 			return err
 		}
 		w.cluster.DeletePod(namespace, name)
-		e, node = w.cluster.Evaluate(pod), pod.Spec.NodeName
+		e, node = w.cluster.Evaluate(pod, b.Now), pod.Spec.NodeName
 		return nil
 	}
 	err = c.Act(ctx, consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: look})

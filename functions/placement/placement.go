@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -29,6 +30,7 @@ var (
 )
 
 var (
+	budgets                = plan.DisruptionBudgets.GroupResource()
 	namespaces             = plan.Namespaces.GroupResource()
 	services               = corev1.Resource("services")
 	replicationControllers = corev1.Resource("replicationcontrollers")
@@ -102,9 +104,9 @@ func (w *warm) advance(ctx context.Context, b *consumer.Batch, s *consumer.Snaps
 	return w.group(s)
 }
 
-// group tells which pods belong together.
+// group tells which pods belong together, and which budgets they have.
 func (w *warm) group(s *consumer.Snapshot) error {
-	for _, gr := range []schema.GroupResource{namespaces, services, replicationControllers, replicaSets, statefulSets} {
+	for _, gr := range []schema.GroupResource{namespaces, services, replicationControllers, replicaSets, statefulSets, budgets} {
 		objects, err := consumer.List[metav1.Object](s, gr, "")
 		if err != nil {
 			return err
@@ -116,11 +118,13 @@ func (w *warm) group(s *consumer.Snapshot) error {
 	return nil
 }
 
-// setGrouping takes a namespace, a Service or a controller.
+// setGrouping takes a namespace, a Service, a controller or a budget.
 func (w *warm) setGrouping(obj any) {
 	switch o := obj.(type) {
 	case *corev1.Namespace:
 		w.cluster.SetNamespace(o)
+	case *policyv1.PodDisruptionBudget:
+		w.cluster.SetBudget(o)
 	case *corev1.Service:
 		w.cluster.SetService(o)
 	case *corev1.ReplicationController:
@@ -176,11 +180,11 @@ func (w *warm) apply(s *consumer.Snapshot, ev tablelog.Event) bool {
 	return true
 }
 
-// regroup applies a change of what tells which pods belong together; others are nothing to placement.
+// regroup applies a change of what tells which pods belong together, or of a budget; others are nothing to placement.
 func (w *warm) regroup(s *consumer.Snapshot, ev tablelog.Event) bool {
 	gr, namespace, name := kubestorage.ParseKey(ev.Key)
 	kind, controls := controllerKinds[gr]
-	if gr != namespaces && gr != services && !controls {
+	if gr != namespaces && gr != services && gr != budgets && !controls {
 		return true
 	}
 	if ev.Entry == nil {
@@ -189,6 +193,8 @@ func (w *warm) regroup(s *consumer.Snapshot, ev tablelog.Event) bool {
 			w.cluster.DeleteController(kind, namespace, name)
 		case gr == services:
 			w.cluster.DeleteService(namespace, name)
+		case gr == budgets:
+			w.cluster.DeleteBudget(namespace, name)
 		default:
 			w.cluster.DeleteNamespace(name)
 		}

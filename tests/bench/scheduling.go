@@ -30,6 +30,8 @@ type question struct {
 	name        string
 	nodes, pods int
 	alter       func(*corev1.Pod)
+	// full has pods of low priority take all of each node, so that room must be made for the others.
+	full bool
 	// least is how many it is asked to place in a second.
 	least float64
 }
@@ -55,6 +57,7 @@ func questions(divisor int) []question {
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: weighted(alike(host))}}
 		}, least: 5000},
 	}
+	out = append(out, question{name: "pods that preempt others", nodes: n, pods: n, alter: important, full: true, least: 1000})
 	for _, nodes := range growthNodes {
 		out = append(out, question{name: "plain pods", nodes: nodes / divisor, pods: 2 * n, alter: plain})
 	}
@@ -67,6 +70,12 @@ func spreadOver(topology string, when corev1.UnsatisfiableConstraintAction) func
 			MaxSkew: 1, TopologyKey: topology, WhenUnsatisfiable: when, LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
 		}}
 	}
+}
+
+// important pods ask for most of a node, and may have others go for that.
+func important(p *corev1.Pod) {
+	p.Spec.Priority = new(int32(100))
+	p.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("24")
 }
 
 // alike asks for pods of the same app in a domain.
@@ -92,20 +101,39 @@ func (q question) cluster() *scheduling.Cluster {
 			}},
 		})
 	}
-	for i := range q.pods {
-		name := fmt.Sprintf("pod-%d", i)
-		p := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "web"}},
-			Spec: corev1.PodSpec{SchedulerName: corev1.DefaultSchedulerName, Containers: []corev1.Container{{
-				Name: "main", Image: "example.com/web", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-					corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi"),
-				}},
-			}}},
+	for i := range q.nodes {
+		for k := range 4 * q.filling() {
+			p := examplePod(fmt.Sprintf("low-%d-%d", i, k))
+			p.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("8")
+			p.Spec.NodeName = fmt.Sprintf("node-%d", i)
+			p.Status.StartTime = new(metav1.NewTime(time.Unix(int64(1000+i+k), 0)))
+			c.SetPod(p)
 		}
+	}
+	for i := range q.pods {
+		p := examplePod(fmt.Sprintf("pod-%d", i))
 		q.alter(p)
 		c.SetPod(p)
 	}
 	return c
+}
+
+func (q question) filling() int {
+	if q.full {
+		return 1
+	}
+	return 0
+}
+
+func examplePod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "web"}},
+		Spec: corev1.PodSpec{SchedulerName: corev1.DefaultSchedulerName, Containers: []corev1.Container{{
+			Name: "main", Image: "example.com/web", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi"),
+			}},
+		}}},
+	}
 }
 
 // answer has the core place the pods, and returns how long that took and how often it allocated.
@@ -115,8 +143,9 @@ func (q question) answer() (took time.Duration, allocations uint64, err error) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	start := time.Now()
-	placed := len(c.Place(1, start).Placements)
+	result := c.Place(1, start)
 	took = time.Since(start)
+	placed := len(result.Placements) + len(result.Preemptions)
 	runtime.ReadMemStats(&after)
 	if placed != q.pods {
 		err = fmt.Errorf("%s: %d of %d pods were placed on %d nodes", q.name, placed, q.pods, q.nodes)

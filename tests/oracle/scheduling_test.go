@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,10 +25,10 @@ import (
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/latest"
 	"k8s.io/kubernetes/pkg/scheduler/backend/cache"
-	"k8s.io/kubernetes/pkg/scheduler/backend/queue"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	"pgregory.net/rapid"
@@ -65,9 +66,15 @@ func manyChecks(t *testing.T) {
 }
 
 // coverage counts what upstream's plugins did in a test: a comparison with one that never does anything is none.
-type coverage struct{ rejected, preferred map[string]int }
+type coverage struct {
+	rejected, preferred map[string]int
+	// victims and violations are those of all nodes on which preemption would help.
+	victims, violations int
+}
 
-func newCoverage() *coverage { return &coverage{map[string]int{}, map[string]int{}} }
+func newCoverage() *coverage {
+	return &coverage{rejected: map[string]int{}, preferred: map[string]int{}}
+}
 
 func (c *coverage) reject(s *fwk.Status) {
 	if c != nil && s.Plugin() != "" {
@@ -93,7 +100,10 @@ func (c *coverage) prefer(scores []fwk.NodePluginScores) {
 // report prints it, and fails the test for plugins that never rejected a node, or never preferred one.
 func (c *coverage) report(t *testing.T, rejecting, preferring []string) {
 	t.Helper()
-	t.Logf("figure: nodes rejected by %v, decisions in which one was preferred by %v", c.rejected, c.preferred)
+	t.Logf("figure: nodes rejected by %v, decisions in which one was preferred by %v, %d victims, %d against budgets", c.rejected, c.preferred, c.victims, c.violations)
+	if c.victims == 0 || c.violations == 0 {
+		t.Error("preemption never helped, or never violated a budget")
+	}
 	for _, name := range rejecting {
 		if c.rejected[name] == 0 {
 			t.Errorf("%s never rejected a node", name)
@@ -108,9 +118,11 @@ func (c *coverage) report(t *testing.T, rejecting, preferring []string) {
 
 // upstream is kube-scheduler's framework over one state of a cluster.
 type upstream struct {
-	framework framework.Framework
-	snapshot  *cache.Snapshot
-	nodes     []*corev1.Node
+	framework  framework.Framework
+	snapshot   *cache.Snapshot
+	nodes      []*corev1.Node
+	preemption *preemption.Evaluator
+	budgets    []*policyv1.PodDisruptionBudget
 	// coverage is of what the plugins do, if somebody counts.
 	coverage *coverage
 }
@@ -144,19 +156,20 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
 		frameworkruntime.WithSnapshotSharedLister(snapshot),
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
-		frameworkruntime.WithPodNominator(queue.NewSchedulingQueue(nil, factory)),
+		frameworkruntime.WithPodNominator(nominatedOf(t, pending)),
+		frameworkruntime.WithPodActivator(nominated{}),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
 		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &upstream{framework: f, snapshot: snapshot, nodes: nodes}
+	return &upstream{framework: f, snapshot: snapshot, nodes: nodes, preemption: newPreemption(t, f), budgets: groups.budgets}
 }
 
 // evaluate is schedulePod of pkg/scheduler/schedule_one.go without its sampling: the totals of the
-// nodes that can take the pod, or why there are none.
-func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
+// nodes that can take the pod, or why there are none, and who had to go then. The pod may have been nominated to a node.
+func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod, nominee string) scheduling.Evaluation {
 	ctx := t.Context()
 	state := framework.NewCycleState()
 	out := scheduling.Evaluation{Nodes: map[string]scheduling.NodeEvaluation{}}
@@ -178,13 +191,11 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod) scheduling.Evaluation {
 		out.Nodes[info.Node().Name] = scheduling.NodeEvaluation{Scores: map[string]int64{}}
 	}
 	if len(feasible) == 0 {
-		_, status := u.framework.RunPostFilterPlugins(ctx, state, pod, failure.Diagnosis.NodeToStatus)
-		failure.Diagnosis.PostFilterMsg = status.Message()
-		if status.IsSuccess() {
-			// Upstream goes on to preempt; core/scheduling stops after the filters' reasons.
-			failure.Diagnosis.PostFilterMsg = ""
-		}
+		u.preempt(ctx, t, state, pod, failure, nominee)
 		out.Message = failure.Error()
+	}
+	u.dryRun(ctx, t, state, pod, failure.Diagnosis.NodeToStatus, &out)
+	if len(feasible) == 0 {
 		return out
 	}
 	if status := u.framework.RunPreScorePlugins(ctx, state, pod, feasible); !status.IsSuccess() {
@@ -263,7 +274,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	manyChecks(t)
 	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
-		nodes, assigned, pending := anyCluster(t, 1)
+		nodes, assigned, pending := anyCluster(t, 3)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -273,10 +284,13 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		}
 		groups := anyGrouping(t)
 		groups.tell(kept)
-		got := kept.Evaluate(pending[0])
+		for _, pod := range pending[1:] {
+			kept.SetPod(pod)
+		}
+		got := kept.Evaluate(pending[0], now)
 		asked := newUpstream(t, nodes, assigned, pending, groups)
 		asked.coverage = seen
-		want := asked.evaluate(t, pending[0])
+		want := asked.evaluate(t, pending[0], nomineeIn(got.Message))
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
 		}
@@ -303,25 +317,15 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		groups := anyGrouping(t) // known later than the pods
 		groups.tell(kept)
 		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
-		if len(result.Placements)+len(result.Unschedulable) != len(pending) {
-			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
+		if len(result.Placements)+len(result.Preemptions)+len(result.Unschedulable) != len(pending) {
+			t.Fatalf("%d placed, room made for %d, and %d not, of %d", len(result.Placements), len(result.Preemptions), len(result.Unschedulable), len(pending))
 		}
-		for _, placed := range result.Placements {
-			scores := totals(newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod))
-			for name, score := range scores {
-				if score > scores[placed.Node] {
-					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
-				}
-			}
-			if score, feasible := scores[placed.Node]; !feasible || score != placed.Score {
-				t.Fatalf("pod %s went to %s with %d, upstream says %v", placed.Pod.Name, placed.Node, placed.Score, scores)
-			}
-			bound := placed.Pod.DeepCopy()
-			bound.Spec.NodeName = placed.Node
-			assigned = append(assigned, bound)
+		replayed := replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups}
+		for _, turn := range turnsOf(result) {
+			turn(t, &replayed)
 		}
 		for _, failed := range result.Unschedulable {
-			want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, failed.Pod)
+			want := replayed.upstream(t).evaluate(t, failed.Pod, nomineeIn(failed.Message))
 			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
 				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
 			}
@@ -337,6 +341,7 @@ type grouping struct {
 	older    []*corev1.ReplicationController
 	// namespaces are those that are known; the one of a pod may be missing.
 	namespaces []*corev1.Namespace
+	budgets    []*policyv1.PodDisruptionBudget
 }
 
 func anyGrouping(t *rapid.T) grouping {
@@ -355,6 +360,7 @@ func anyGrouping(t *rapid.T) grouping {
 			}})
 		}
 	}
+	g.budgets = anyBudgets(t)
 	meta := metav1.ObjectMeta{Namespace: "default", Name: "owner"}
 	chosen := func() map[string]string { return rapid.SampledFrom(selectors).Draw(t, "controls") }
 	if rapid.Bool().Draw(t, "has a set") {
@@ -373,6 +379,9 @@ func anyGrouping(t *rapid.T) grouping {
 func (g grouping) tell(c *scheduling.Cluster) {
 	for _, n := range g.namespaces {
 		c.SetNamespace(n)
+	}
+	for _, b := range g.budgets {
+		c.SetBudget(b)
 	}
 	for _, s := range g.services {
 		c.SetService(s)
@@ -397,6 +406,9 @@ func stock(t *rapid.T, factory informers.SharedInformerFactory, g grouping) {
 	}
 	for _, n := range g.namespaces {
 		add(factory.Core().V1().Namespaces().Informer().GetStore(), n)
+	}
+	for _, b := range g.budgets {
+		add(factory.Policy().V1().PodDisruptionBudgets().Informer().GetStore(), b)
 	}
 	for _, s := range g.services {
 		add(factory.Core().V1().Services().Informer().GetStore(), s)
@@ -438,8 +450,12 @@ func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pendin
 			pod := anyPod(t, of, fmt.Sprintf("assigned-%d", i))
 			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
 			keepPortsApart(pod, assigned)
+			pod.Status.StartTime = new(metav1.NewTime(now.Add(-time.Duration(i*7%10+1) * time.Minute))) // no two alike
 			if rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
 				pod.DeletionTimestamp = new(metav1.NewTime(now))
+				if rapid.Bool().Draw(t, "preempted") {
+					pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler}}
+				}
 			}
 			if rapid.IntRange(0, 4).Draw(t, "resized") == 0 {
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
@@ -450,7 +466,11 @@ func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pendin
 		}
 	}
 	for i := range rapid.IntRange(1, waiting).Draw(t, "waiting") {
-		pending = append(pending, anyPod(t, of, fmt.Sprintf("waiting-%d", i)))
+		pod := anyPod(t, of, fmt.Sprintf("waiting-%d", i))
+		if len(nodes) > 0 && rapid.IntRange(0, 3).Draw(t, "is nominated") == 0 {
+			pod.Status.NominatedNodeName = fmt.Sprintf("n%d", rapid.IntRange(0, len(nodes)).Draw(t, "nominee")) // or none that exists
+		}
+		pending = append(pending, pod)
 	}
 	return nodes, assigned, pending
 }
