@@ -21,12 +21,15 @@ type board struct {
 	hard, soft []*spread
 	// interpod is what the group and other pods ask of each other, nil for nothing.
 	interpod *interpod
+	// volumes is what the group mounts, nil for nothing.
+	volumes *volumes
 	// seen is how far into run.touched this board has followed.
 	seen int
 	// work is room to calculate in.
 	work work
-	// full is set when no node can ever take the class.
-	full bool
+	// full is set when no node can ever take the class, and barred is why.
+	full   bool
+	barred verdict
 }
 
 // work is arrays by node index that hold nothing between two questions.
@@ -66,8 +69,8 @@ func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 
 func (r *run) newBoard(g group, k *kin) *board {
 	c, nodes := g.class, r.cluster.nodes
-	b := &board{class: c, nodes: nodes, seen: len(r.touched)}
-	if c.affinity.conflict() {
+	b := &board{class: c, nodes: nodes, seen: len(r.touched), volumes: r.cluster.newVolumes(g.mounts)}
+	if b.barred = bars(c, b.volumes); len(b.barred.reasons) > 0 {
 		b.full = true
 		return b
 	}
@@ -113,13 +116,18 @@ func setRaw(scores []int64, i int, score int64, size int) []int64 {
 	return scores
 }
 
-// score is the sum of the scores by resources, each of weight 1, or closed.
+// score is the sum of the scores by resources and storage, each of weight 1, or closed.
 func (b *board) score(n *nodeState) int64 {
 	c := b.class
 	if !b.open[n.at] || !n.ports.free(c.ports) || !c.request.fits(&n.offered, &n.used) {
 		return closed
 	}
-	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n)
+	if b.volumes != nil {
+		if v := b.volumes.refusal(n, nil); len(v.reasons) > 0 {
+			return closed
+		}
+	}
+	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n) + b.volumes.score(n)
 }
 
 // follow brings the board up to the placements that the run has made since it last looked.
@@ -136,7 +144,11 @@ func (b *board) follow(r *run) {
 		b.interpod.follow(e, at)
 	}
 	b.seen = len(r.touched)
-	if len(news) > len(b.byRoom) {
+	stale := b.volumes.stale()
+	if stale {
+		b.volumes = r.cluster.newVolumes(b.volumes.mounts)
+	}
+	if stale || len(news) > len(b.byRoom) {
 		for i, n := range r.cluster.nodes {
 			b.byRoom[i] = b.score(n)
 		}
@@ -163,6 +175,20 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 		}
 	}
 	return at, score + constant
+}
+
+// nominated is the node that a pod was promised, if it can still take it, else the one that was found.
+//
+// Upstream: evaluateNominatedNode in pkg/scheduler/schedule_one.go.
+func (b *board) nominated(c *Cluster, pod *corev1.Pod, found int, score int64) (at int, itsScore int64) {
+	at, known := c.index[pod.Status.NominatedNodeName]
+	if !known {
+		return found, score
+	}
+	if totals, constant := b.totals(); totals[at] != closed {
+		return at, totals[at] + constant
+	}
+	return found, score
 }
 
 // totals are the weighted sums of the scores, closed for nodes that cannot take the class, but for what is the same for

@@ -36,6 +36,7 @@ type Cluster struct {
 	namespaces     map[string]labels.Set
 	neighbourhoods map[string]*neighbourhood
 	carried        map[string]*carried
+	storage        storage
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -50,6 +51,11 @@ type nodeState struct {
 	cpuShown, memoryShown int64
 	ports                 portSet
 	pods                  []*entry
+	// mounting are those that mount something, and attached what that attaches, nil until somebody asks.
+	mounting map[*entry]bool
+	attached *attached
+	// labels is a node with the labels of this one and nothing else, nil until somebody asks.
+	labels *corev1.Node
 	// images are the sizes in bytes of the images that the node has, by name.
 	images map[string]int64
 }
@@ -67,6 +73,8 @@ type entry struct {
 	among int
 	// neighbourhood is what it asks of other pods, nil for nothing.
 	neighbourhood *neighbourhood
+	// mounts is what it mounts, nil for nothing that the scheduler looks at.
+	mounts *mounts
 }
 
 // NewCluster returns an empty cluster.
@@ -85,6 +93,7 @@ func NewCluster() *Cluster {
 		namespaces:     map[string]labels.Set{},
 		neighbourhoods: map[string]*neighbourhood{},
 		carried:        map[string]*carried{},
+		storage:        newStorage(),
 	}
 }
 
@@ -94,7 +103,7 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	if n.node == nil {
 		c.known++
 	}
-	n.node = node
+	n.node, n.labels = node, nil
 	n.offered = newAmounts(node.Status.Allocatable)
 	c.countImages(n.images, -1)
 	n.images = imagesOf(node)
@@ -111,7 +120,7 @@ func (c *Cluster) DeleteNode(name string) {
 		return
 	}
 	n := c.nodes[at]
-	n.node, n.offered = nil, amounts{}
+	n.node, n.labels, n.offered = nil, nil, amounts{}
 	c.countImages(n.images, -1)
 	n.images = nil
 	for _, col := range c.columns {
@@ -128,12 +137,14 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 	c.DeletePod(pod.Namespace, pod.Name)
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod)}
 		c.pods[name] = e
 		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
 	case waits(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
+		e := &entry{
+			pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod),
+		}
 		c.pods[name] = e
 		c.waiting[name] = e
 		c.join(e, pod)
@@ -234,6 +245,9 @@ func (n *nodeState) count(e *entry, by int32) {
 	n.ports.add(e.charge.ports, int(by))
 	for _, s := range e.kin.chosen {
 		s.counts[n.at] += by
+	}
+	if e.mounts != nil {
+		n.countMounts(e, by)
 	}
 	if e.neighbourhood == nil {
 		return

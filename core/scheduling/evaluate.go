@@ -9,6 +9,10 @@ const (
 	TaintToleration                 = "TaintToleration"
 	NodePorts                       = "NodePorts"
 	NodeResourcesFit                = "NodeResourcesFit"
+	VolumeRestrictions              = "VolumeRestrictions"
+	NodeVolumeLimits                = "NodeVolumeLimits"
+	VolumeBinding                   = "VolumeBinding"
+	VolumeZone                      = "VolumeZone"
 	NodeResourcesBalancedAllocation = "NodeResourcesBalancedAllocation"
 	ImageLocality                   = "ImageLocality"
 	PodTopologySpread               = "PodTopologySpread"
@@ -38,9 +42,10 @@ type NodeEvaluation struct {
 func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 	like := &entry{
 		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
-		kin: &kin{namespace: pod.Namespace, labels: pod.Labels},
+		kin: &kin{namespace: pod.Namespace, labels: pod.Labels}, mounts: c.mountsOf(pod),
 	}
 	defer c.releaseNeighbourhood(like.neighbourhood)
+	defer c.releaseMounts(like.mounts)
 	r := newRun(c, 0)
 	g := r.groupOf(like)
 	b := r.newBoard(g, like.kin)
@@ -51,13 +56,11 @@ func (c *Cluster) Evaluate(pod *corev1.Pod) Evaluation {
 		if n.node == nil {
 			continue
 		}
-		var one NodeEvaluation
-		if b.full {
-			one = NodeEvaluation{Rejected: NodeAffinity, Reasons: []string{reasonAffinityConflict}}
-		} else {
-			v := verdictOn(g.class, n, &n.used, n.ports, others{spreads: b.hard, interpod: b.interpod})
-			one = NodeEvaluation{Rejected: v.plugin, Reasons: v.reasons}
+		v := b.barred
+		if !b.full {
+			v = verdictOn(g.class, n, &n.used, n.ports, others{spreads: b.hard, interpod: b.interpod, volumes: b.volumes})
 		}
+		one := NodeEvaluation{Rejected: v.plugin, Reasons: v.reasons}
 		if one.Rejected == "" {
 			open = true
 			one.Scores = scores.of(i)
@@ -103,6 +106,9 @@ func (b *board) detail() detail {
 	}
 	score(NodeResourcesFit, func(at int) int64 { return leastAllocated(b.class.least, b.nodes[at]) })
 	score(NodeResourcesBalancedAllocation, func(at int) int64 { return balancedAllocation(b.class.balanced, b.nodes[at]) })
+	if b.volumes.scored() {
+		score(VolumeBinding, func(at int) int64 { return b.volumes.score(b.nodes[at]) })
+	}
 	zero := func(at int) int64 { return min(open[at], 0) } // closed ones stay so
 	if len(b.soft) > 0 {
 		score(PodTopologySpread, zero)

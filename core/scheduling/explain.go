@@ -29,6 +29,9 @@ func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others othe
 	if reasons, resolvable := c.request.shortfalls(&n.offered, used); len(reasons) > 0 {
 		return verdict{NodeResourcesFit, reasons, resolvable}
 	}
+	if v := others.volumes.refusal(n, others.victims); len(v.reasons) > 0 {
+		return v
+	}
 	if reason, resolvable := spreadRefusal(others.spreads, n.at, others.victims); reason != "" {
 		return verdict{PodTopologySpread, []string{reason}, resolvable}
 	}
@@ -38,10 +41,24 @@ func verdictOn(c *class, n *nodeState, used *amounts, ports portSet, others othe
 	return verdict{}
 }
 
+// bars is why no node at all can take the class and its volumes, found before nodes are looked at.
+//
+// Upstream: RunPreFilterPlugins in framework/runtime/framework.go.
+func bars(c *class, v *volumes) verdict {
+	if c.affinity.conflict() {
+		return verdict{plugin: NodeAffinity, reasons: []string{reasonAffinityConflict}}
+	}
+	if v != nil {
+		return v.barred
+	}
+	return verdict{}
+}
+
 // others are the pods elsewhere that count, and those of the node itself that would go before.
 type others struct {
 	spreads  []*spread
 	interpod *interpod
+	volumes  *volumes
 	victims  []*entry
 }
 
@@ -54,9 +71,10 @@ func (r *run) explain(g group, k *kin) string {
 	if c.known == 0 {
 		return reasonNoNodes
 	}
-	if cl.affinity.conflict() {
+	volumes := c.newVolumes(g.mounts)
+	if barred := bars(cl, volumes); len(barred.reasons) > 0 {
 		all := map[string]int{reasonNoHelp: c.known}
-		return withPreemption(fmt.Sprintf("0/%d nodes are available: %s.", c.known, reasonAffinityConflict),
+		return withPreemption(fmt.Sprintf("0/%d nodes are available: %s.", c.known, barred.reasons[0]),
 			cl, sayReasons(c.known, all))
 	}
 	reasons := map[string]int{}
@@ -64,7 +82,7 @@ func (r *run) explain(g group, k *kin) string {
 	defer c.releaseSpreads(spreads)
 	interpod := c.newInterpod(g.neighbourhood, k, r.heard[k].terms)
 	defer c.releaseInterpod(interpod)
-	around := others{spreads: spreads, interpod: interpod}
+	around := others{spreads: spreads, interpod: interpod, volumes: volumes}
 	dryRun := preemption{}
 	for _, n := range c.nodes {
 		if n.node == nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -13,6 +14,14 @@ type Input struct {
 	Nodes []*corev1.Node
 	// Pods are all pods of the cluster: assigned ones count, waiting ones are placed.
 	Pods []*corev1.Pod
+	// What pods mount.
+	Claims         []*corev1.PersistentVolumeClaim
+	Volumes        []*corev1.PersistentVolume
+	StorageClasses []*storagev1.StorageClass
+	CSINodes       []*storagev1.CSINode
+	CSIDrivers     []*storagev1.CSIDriver
+	Capacities     []*storagev1.CSIStorageCapacity
+	Attachments    []*storagev1.VolumeAttachment
 	// Seed breaks ties between nodes with equal scores.
 	Seed uint64
 	Now  time.Time
@@ -24,6 +33,11 @@ type Placement struct {
 	Node string
 	// Score is the weighted sum of the rules' scores.
 	Score int64
+	// Waits is set if the pod's claims are to be bound before it is bound itself. Volumes are the PersistentVolumes that
+	// are given to them for that, and Claims those whose volumes are to be made for the node.
+	Waits   bool
+	Volumes []*corev1.PersistentVolume
+	Claims  []*corev1.PersistentVolumeClaim
 }
 
 // Failure is a pod that no node can take, and why, in upstream's words.
@@ -67,6 +81,7 @@ type group struct {
 	class         *class
 	neighbourhood *neighbourhood
 	hears         string
+	mounts        *mounts
 }
 
 // hearing is the terms that concern pods of a kind, and a text that tells them apart.
@@ -82,7 +97,7 @@ func (r *run) groupOf(e *entry) group {
 		h.terms, h.text = r.cluster.heard(e.kin)
 		r.heard[e.kin] = h
 	}
-	g := group{e.class, e.neighbourhood, h.text}
+	g := group{e.class, e.neighbourhood, h.text, e.mounts}
 	if e.neighbourhood != nil && e.neighbourhood.wants(r.cluster, e.kin) {
 		g.hears += "itself"
 	}
@@ -98,7 +113,20 @@ func Place(in Input) Result {
 	for _, pod := range in.Pods {
 		c.SetPod(pod)
 	}
+	each(in.Claims, c.SetClaim)
+	each(in.Volumes, c.SetVolume)
+	each(in.StorageClasses, c.SetStorageClass)
+	each(in.CSINodes, c.SetCSINode)
+	each(in.CSIDrivers, c.SetCSIDriver)
+	each(in.Capacities, c.SetStorageCapacity)
+	each(in.Attachments, c.SetAttachment)
 	return c.Place(in.Seed, in.Now)
+}
+
+func each[T any](objects []T, set func(T)) {
+	for _, object := range objects {
+		set(object)
+	}
 }
 
 // Place decides for every waiting pod, in queue order, and leaves the cluster as it was: placements
@@ -117,6 +145,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 		waiting = append(waiting, e)
 	}
 	inQueueOrder(waiting)
+	waiting = c.storage.promisedFirst(waiting)
 
 	// 2. A node for each. Pods that others let in by coming are tried again, after all others.
 	failed := r.pass(waiting)
@@ -140,6 +169,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	for _, e := range r.assumed {
 		e.on.take(e)
 	}
+	c.storage.forget()
 
 	// 5. What to write.
 	result.Plan = planOf(&result, now)
@@ -165,16 +195,20 @@ func (r *run) pass(waiting []*entry) (failed []*entry) {
 			continue
 		}
 		n, score := r.nodeFor(g, e)
-		r.retire(g)
 		if n == nil {
+			r.retire(g)
 			failed = append(failed, e)
 			failedAt[g] = len(r.assumed)
 			continue
 		}
+		does := r.boards[g].volumes.assume(n)
+		r.retire(g)
 		n.put(e)
 		r.touched = append(r.touched, n.at)
 		r.assumed = append(r.assumed, e)
-		r.placements = append(r.placements, Placement{Pod: e.pod, Node: n.name, Score: score})
+		r.placements = append(r.placements, Placement{
+			Pod: e.pod, Node: n.name, Score: score, Waits: does.waits, Volumes: does.volumes, Claims: does.claims,
+		})
 	}
 	return failed
 }
@@ -193,12 +227,15 @@ func (r *run) nodeFor(g group, e *entry) (*nodeState, int64) {
 	b.follow(r)
 	salt := mix(r.seed ^ hashString(e.pod.Namespace+"/"+e.pod.Name))
 	at, score := b.best(r.cluster, salt)
+	if e.mounts != nil {
+		at, score = b.nominated(r.cluster, e.pod, at, score)
+	}
 	if at < 0 {
 		// Room only shrinks during a run; elsewhere, pods that come may open a node.
-		r.hopeless[g] = len(b.hard) == 0 && b.interpod == nil
+		r.hopeless[g] = len(b.hard) == 0 && b.interpod == nil && b.volumes == nil
 		return nil, 0
 	}
-	r.neighbours = r.neighbours || len(b.hard) > 0 || b.interpod.demands()
+	r.neighbours = r.neighbours || len(b.hard) > 0 || b.interpod.demands() || b.volumes.demands()
 	return r.cluster.nodes[at], score
 }
 

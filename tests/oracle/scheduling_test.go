@@ -28,6 +28,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	"pgregory.net/rapid"
@@ -43,6 +44,7 @@ var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
 	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
+	names.VolumeRestrictions: true, names.NodeVolumeLimits: true, names.VolumeBinding: true, names.VolumeZone: true,
 	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
@@ -115,7 +117,7 @@ type upstream struct {
 	coverage *coverage
 }
 
-func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping) *upstream {
+func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping, stored shelf) *upstream {
 	metrics.Register()
 	config, err := latest.Default()
 	if err != nil {
@@ -137,10 +139,12 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		}
 	}
 	stock(t, factory, groups)
+	stored.stock(t, factory)
 	snapshot := cache.NewSnapshot(assigned, nodes)
 	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
+		frameworkruntime.WithSharedCSIManager(nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())),
 		frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
 		frameworkruntime.WithSnapshotSharedLister(snapshot),
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
@@ -264,6 +268,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 1)
+		stored := anyShelf(t, nodes, assigned, pending)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -273,8 +278,9 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		}
 		groups := anyGrouping(t)
 		groups.tell(kept)
+		stored.tell(kept)
 		got := kept.Evaluate(pending[0])
-		asked := newUpstream(t, nodes, assigned, pending, groups)
+		asked := newUpstream(t, nodes, assigned, pending, groups, stored)
 		asked.coverage = seen
 		want := asked.evaluate(t, pending[0])
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -283,9 +289,10 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	})
 	seen.report(t, []string{
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
+		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone,
 	}, []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.ImageLocality, names.PodTopologySpread,
-		names.InterPodAffinity,
+		names.InterPodAffinity, names.VolumeBinding,
 	})
 }
 
@@ -293,6 +300,7 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	manyChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
+		stored := anyShelf(t, nodes, assigned, pending)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -302,12 +310,13 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		}
 		groups := anyGrouping(t) // known later than the pods
 		groups.tell(kept)
+		stored.tell(kept)
 		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
 		if len(result.Placements)+len(result.Unschedulable) != len(pending) {
 			t.Fatalf("%d placed and %d not, of %d", len(result.Placements), len(result.Unschedulable), len(pending))
 		}
 		for _, placed := range result.Placements {
-			scores := totals(newUpstream(t, nodes, assigned, pending, groups).evaluate(t, placed.Pod))
+			scores := totals(newUpstream(t, nodes, assigned, pending, groups, stored).evaluate(t, placed.Pod))
 			for name, score := range scores {
 				if score > scores[placed.Node] {
 					t.Fatalf("pod %s went to %s with %d, upstream gives %s %d", placed.Pod.Name, placed.Node, scores[placed.Node], name, score)
@@ -316,12 +325,14 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 			if score, feasible := scores[placed.Node]; !feasible || score != placed.Score {
 				t.Fatalf("pod %s went to %s with %d, upstream says %v", placed.Pod.Name, placed.Node, placed.Score, scores)
 			}
+			stored.checkBinding(t, nodes, placed)
+			stored.take(placed)
 			bound := placed.Pod.DeepCopy()
 			bound.Spec.NodeName = placed.Node
 			assigned = append(assigned, bound)
 		}
 		for _, failed := range result.Unschedulable {
-			want := newUpstream(t, nodes, assigned, pending, groups).evaluate(t, failed.Pod)
+			want := newUpstream(t, nodes, assigned, pending, groups, stored).evaluate(t, failed.Pod)
 			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
 				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
 			}
