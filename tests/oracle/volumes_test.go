@@ -208,12 +208,14 @@ func (s *shelf) addClasses(t *rapid.T) {
 		s.classes = append(s.classes, &storagev1.StorageClass{
 			ObjectMeta: metav1.ObjectMeta{Name: of.name}, Provisioner: of.provisioner,
 			VolumeBindingMode: new(storagev1.VolumeBindingWaitForFirstConsumer),
-			AllowedTopologies: rapid.SampledFrom(zoneTerms).Draw(t, "allowed topologies"),
 		})
+		if !s.calm {
+			s.classes[len(s.classes)-1].AllowedTopologies = rapid.SampledFrom(zoneTerms).Draw(t, "allowed topologies")
+		}
 	}
 	s.classes = append(s.classes, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "now"}, Provisioner: "d1", VolumeBindingMode: new(storagev1.VolumeBindingImmediate)})
 	capacityOf := func(name string, topology *metav1.LabelSelector) {
-		if rarely(t, "no capacity") {
+		if !s.calm && rarely(t, "no capacity") {
 			return
 		}
 		c := &storagev1.CSIStorageCapacity{
@@ -241,8 +243,11 @@ func (s *shelf) addClasses(t *rapid.T) {
 func (s *shelf) addDrivers(t *rapid.T, nodes []*corev1.Node) {
 	flags := []*bool{nil, new(true), new(false)}
 	s.drivers = append(s.drivers, &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "d1"}, Spec: storagev1.CSIDriverSpec{
-		StorageCapacity: rapid.SampledFrom(append(flags, new(true), new(true))).Draw(t, "tells capacity"), PreventPodSchedulingIfMissing: rapid.SampledFrom(flags).Draw(t, "is required"),
+		StorageCapacity: rapid.SampledFrom(flags).Draw(t, "tells capacity"), PreventPodSchedulingIfMissing: rapid.SampledFrom(flags).Draw(t, "is required"),
 	}})
+	if s.calm {
+		s.drivers[0].Spec = storagev1.CSIDriverSpec{StorageCapacity: new(true)}
+	}
 	for _, node := range nodes {
 		if rapid.IntRange(0, 3).Draw(t, "has no CSINode") == 0 {
 			continue
@@ -295,7 +300,8 @@ func (s *shelf) addClaim(t *rapid.T, namespace, name string) *corev1.PersistentV
 	}
 	kinds := []string{"bound", "bound", "unbound", "unbound", "unbound", "selected", "odd"}
 	if s.calm {
-		kinds = []string{"bound", "unbound", "unbound", "unbound"}
+		kinds = []string{"bound", "unbound", "unbound", "unbound", "unbound"}
+		pvc.Spec.StorageClassName = new(rapid.SampledFrom([]string{"made", "given"}).Draw(t, "calm class"))
 	}
 	switch rapid.SampledFrom(kinds).Draw(t, "claim is") {
 	case "bound":
@@ -418,17 +424,22 @@ func (s *shelf) addFree(t *rapid.T, number int) {
 	s.volumes[pv.Name] = pv
 }
 
-// mount has a pod mount a few volumes.
+// mount has a pod mount a few volumes, none of them twice: the claim would get two volumes, of which upstream later takes
+// any.
 func (s *shelf) mount(t *rapid.T, pod *corev1.Pod) {
 	kinds := []string{"claim", "claim", "claim", "made", "disk", "else"}
 	if s.calm {
-		kinds = []string{"claim", "claim", "made"}
+		kinds = []string{"claim", "claim", "claim", "made"}
 	}
 	for i := range rapid.SampledFrom([]int{0, 1, 1, 2, 3}).Draw(t, "mounts") {
 		v := corev1.Volume{Name: fmt.Sprintf("v%d", i)}
 		switch rapid.SampledFrom(kinds).Draw(t, "mount is") {
 		case "claim":
-			v.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: fmt.Sprintf("c%d", rapid.IntRange(0, 3).Draw(t, "claim"))}
+			source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: fmt.Sprintf("c%d", rapid.IntRange(0, 3).Draw(t, "claim"))}
+			if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return cmp.Equal(v.PersistentVolumeClaim, source) }) {
+				continue
+			}
+			v.PersistentVolumeClaim = source
 		case "made":
 			v.Ephemeral = &corev1.EphemeralVolumeSource{}
 			pvc := s.addClaim(t, pod.Namespace, ephemeral.VolumeClaimName(pod, &v))
