@@ -4,14 +4,47 @@ package scheduling
 type around struct {
 	spreads  []*spread
 	interpod *interpod
+	// volumes is what the group mounts, nil for nothing.
+	volumes *volumes
+	// barred is why no node at all can take the group.
+	barred verdict
 }
 
 // around starts it for a group. The caller releases it.
 func (r *run) around(g group, k *kin) around {
+	volumes := r.cluster.newVolumes(g.mounts)
 	return around{
 		spreads:  r.cluster.newSpreads(g.class, g.class.spreading.hard, true),
 		interpod: r.cluster.newInterpod(g.neighbourhood, k, r.heard[k].terms),
+		volumes:  volumes,
+		barred:   bars(g.class, volumes),
 	}
+}
+
+// bars is why no node at all can take the class and its volumes, found before nodes are looked at.
+//
+// Upstream: RunPreFilterPlugins in framework/runtime/framework.go.
+func bars(c *class, v *volumes) verdict {
+	if c.affinity.conflict() {
+		return verdict{plugin: NodeAffinity, reasons: []string{reasonAffinityConflict}}
+	}
+	if v != nil {
+		return v.barred
+	}
+	return verdict{}
+}
+
+// isBarred reports whether no node at all can take the group.
+func (a *around) isBarred() bool { return len(a.barred.reasons) > 0 }
+
+// refresh looks at the group's volumes again if what the run has assumed of others may have changed the answers, and
+// reports whether it did.
+func (a *around) refresh(c *Cluster) bool {
+	if !a.volumes.stale() {
+		return false
+	}
+	a.volumes = c.newVolumes(a.volumes.mounts)
+	return true
 }
 
 func (a *around) release(c *Cluster) {
@@ -19,7 +52,7 @@ func (a *around) release(c *Cluster) {
 	c.releaseInterpod(a.interpod)
 }
 
-// asks reports whether a placement on one node may change what others are worth.
+// asks reports whether a placement on one node may change what others are worth, volumes aside.
 func (a *around) asks() bool { return len(a.spreads) > 0 || a.interpod != nil }
 
 // follow counts a pod that was placed.
@@ -84,6 +117,9 @@ func (a *around) judgeRoom(c *class, m *room) verdict {
 	if !c.request.fits(&m.node.offered, m.used) {
 		reasons, resolvable := c.request.shortfalls(&m.node.offered, m.used)
 		return verdict{NodeResourcesFit, reasons, resolvable}
+	}
+	if v := a.volumes.refusal(m.node, &m.moved); len(v.reasons) > 0 {
+		return v
 	}
 	if plugin, reason, resolvable := a.refusal(m.node.at, &m.moved); reason != "" {
 		return verdict{plugin, []string{reason}, resolvable}

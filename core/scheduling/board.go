@@ -24,7 +24,7 @@ type board struct {
 	seen int
 	// work is room to calculate in.
 	work work
-	// full is set when no node can ever take the class.
+	// full is set when no node can ever take the group.
 	full bool
 }
 
@@ -65,12 +65,11 @@ func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 
 func (r *run) newBoard(g group, k *kin) *board {
 	c, nodes := g.class, r.cluster.nodes
-	b := &board{class: c, nodes: nodes, seen: len(r.steps)}
-	if c.affinity.conflict() {
+	b := &board{class: c, nodes: nodes, seen: len(r.steps), around: r.around(g, k)}
+	if b.isBarred() {
 		b.full = true
 		return b
 	}
-	b.around = r.around(g, k)
 	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
 	b.open, b.byRoom = r.spare.open, r.spare.byRoom
 	if r.spare = (board{}); b.open == nil {
@@ -110,7 +109,7 @@ func setRaw(scores []int64, i int, score int64, size int) []int64 {
 	return scores
 }
 
-// score is the sum of the scores by resources, each of weight 1, or closed.
+// score is the sum of the scores by resources and storage, each of weight 1, or closed.
 func (b *board) score(n *nodeState) int64 {
 	c := b.class
 	if !b.open[n.at] || !n.ports.free(c.ports) || !c.request.fits(&n.offered, &n.used) {
@@ -119,7 +118,15 @@ func (b *board) score(n *nodeState) int64 {
 	if len(n.nominated) > 0 && !c.fitsBeside(n) {
 		return closed
 	}
-	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n)
+	if v := b.volumes.refusal(n, nil); len(v.reasons) > 0 {
+		return closed
+	}
+	if b.volumes != nil && len(n.nominated) > 0 {
+		if v := b.volumes.refusal(n, &moved{come: c.yieldsTo(n)}); len(v.reasons) > 0 {
+			return closed
+		}
+	}
+	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n) + b.volumes.score(n)
 }
 
 // follow brings the board up to the placements that the run has made since it last looked.
@@ -135,7 +142,7 @@ func (b *board) follow(r *run) {
 		}
 	}
 	b.seen = len(r.steps)
-	if len(news) > len(b.byRoom) {
+	if stale := b.refresh(r.cluster); stale || len(news) > len(b.byRoom) {
 		for i, n := range r.cluster.nodes {
 			b.byRoom[i] = b.score(n)
 		}

@@ -73,6 +73,7 @@ func (c *Cluster) release(e *entry) {
 		delete(c.charges, e.charge.key)
 	}
 	c.releaseNeighbourhood(e.neighbourhood)
+	c.releaseMounts(e.mounts)
 	if e.class != nil {
 		c.releaseClass(e.class)
 	}

@@ -39,6 +39,7 @@ type Cluster struct {
 	// nominations counts the waiting pods that are nominated to a node.
 	nominations int
 	budgets     []*budget
+	storage     storage
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -55,6 +56,11 @@ type nodeState struct {
 	pods                  []*entry
 	// nominated are the waiting pods that room is left to.
 	nominated []*entry
+	// mounting are those that mount something, and attached what that attaches, nil until somebody asks.
+	mounting map[*entry]bool
+	attached *attached
+	// labels is a node with the labels of this one and nothing else, nil until somebody asks.
+	labels *corev1.Node
 	// images are the sizes in bytes of the images that the node has, by name.
 	images map[string]int64
 }
@@ -76,6 +82,8 @@ type entry struct {
 	assumed bool
 	// neighbourhood is what it asks of other pods, nil for nothing.
 	neighbourhood *neighbourhood
+	// mounts is what it mounts, nil for nothing that the scheduler looks at.
+	mounts *mounts
 }
 
 // NewCluster returns an empty cluster.
@@ -94,6 +102,7 @@ func NewCluster() *Cluster {
 		namespaces:     map[string]labels.Set{},
 		neighbourhoods: map[string]*neighbourhood{},
 		carried:        map[string]*carried{},
+		storage:        newStorage(),
 	}
 }
 
@@ -103,7 +112,7 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	if n.node == nil {
 		c.known++
 	}
-	n.node = node
+	n.node, n.labels = node, nil
 	n.offered = newAmounts(node.Status.Allocatable)
 	c.countImages(n.images, -1)
 	n.images = imagesOf(node)
@@ -120,7 +129,7 @@ func (c *Cluster) DeleteNode(name string) {
 		return
 	}
 	n := c.nodes[at]
-	n.node, n.offered = nil, amounts{}
+	n.node, n.labels, n.offered = nil, nil, amounts{}
 	c.countImages(n.images, -1)
 	n.images = nil
 	for _, col := range c.columns {
@@ -137,12 +146,14 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 	c.DeletePod(pod.Namespace, pod.Name)
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
+		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod)}
 		c.pods[name] = e
 		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
 	case waits(pod):
-		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod)}
+		e := &entry{
+			pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod),
+		}
 		c.pods[name] = e
 		c.waiting[name] = e
 		c.join(e, pod)
@@ -249,6 +260,9 @@ func (n *nodeState) count(e *entry, by int32) {
 	n.ports.add(e.charge.ports, int(by))
 	for _, s := range e.kin.chosen {
 		s.counts[n.at] += by
+	}
+	if e.mounts != nil {
+		n.countMounts(e, by)
 	}
 	if e.neighbourhood == nil {
 		return

@@ -14,6 +14,10 @@ const (
 	TaintToleration                 = "TaintToleration"
 	NodePorts                       = "NodePorts"
 	NodeResourcesFit                = "NodeResourcesFit"
+	VolumeRestrictions              = "VolumeRestrictions"
+	NodeVolumeLimits                = "NodeVolumeLimits"
+	VolumeBinding                   = "VolumeBinding"
+	VolumeZone                      = "VolumeZone"
 	NodeResourcesBalancedAllocation = "NodeResourcesBalancedAllocation"
 	ImageLocality                   = "ImageLocality"
 	PodTopologySpread               = "PodTopologySpread"
@@ -47,7 +51,7 @@ type NodeEvaluation struct {
 func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 	like := &entry{
 		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
-		kin: &kin{namespace: pod.Namespace, labels: pod.Labels},
+		kin: &kin{namespace: pod.Namespace, labels: pod.Labels}, mounts: c.mountsOf(pod),
 	}
 	defer c.releaseNeighbourhood(like.neighbourhood)
 	if waiting := c.waiting[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]; waiting != nil {
@@ -55,6 +59,7 @@ func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 			defer c.nominate(waiting, n)
 		}
 	}
+	defer c.releaseMounts(like.mounts)
 	r := newRun(c, 0, now)
 	g := r.groupOf(like)
 	b := r.newBoard(g, like.kin)
@@ -67,12 +72,11 @@ func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 		if n.node == nil {
 			continue
 		}
-		var one NodeEvaluation
+		v := prospects.refused[i]
 		if b.full {
-			one = NodeEvaluation{Rejected: NodeAffinity, Reasons: []string{reasonAffinityConflict}}
-		} else {
-			one = NodeEvaluation{Rejected: prospects.refused[i].plugin, Reasons: prospects.refused[i].reasons}
+			v = b.barred
 		}
+		one := NodeEvaluation{Rejected: v.plugin, Reasons: v.reasons}
 		if f := prospects.candidates[i]; f != nil {
 			one.Violations = f.violations
 			for _, v := range f.victims {
@@ -124,6 +128,9 @@ func (b *board) detail() detail {
 	}
 	score(NodeResourcesFit, func(at int) int64 { return leastAllocated(b.class.least, b.nodes[at]) })
 	score(NodeResourcesBalancedAllocation, func(at int) int64 { return balancedAllocation(b.class.balanced, b.nodes[at]) })
+	if b.volumes.scored() {
+		score(VolumeBinding, func(at int) int64 { return b.volumes.score(b.nodes[at]) })
+	}
 	zero := func(at int) int64 { return min(open[at], 0) } // closed ones stay so
 	if len(b.soft) > 0 {
 		score(PodTopologySpread, zero)

@@ -14,13 +14,14 @@ const reasonNoNodes = "no nodes available to schedule pods"
 // pkg/scheduler/scheduler.go.
 func (r *run) explain(g group, k *kin, outcome string) string {
 	c := r.cluster
-	switch {
-	case c.known == 0:
+	if c.known == 0 {
 		return reasonNoNodes
-	case g.class.affinity.conflict():
-		return fmt.Sprintf("0/%d nodes are available: %s. preemption: %s", c.known, reasonAffinityConflict, outcome)
 	}
-	return sayReasons(c.known, r.prospectsOf(g, k).reasons) + " preemption: " + outcome
+	p := r.prospectsOf(g, k)
+	if p.isBarred() {
+		return fmt.Sprintf("0/%d nodes are available: %s. preemption: %s", c.known, p.barred.reasons[0], outcome)
+	}
+	return sayReasons(c.known, p.reasons) + " preemption: " + outcome
 }
 
 // sayReasons is "0/3 nodes are available: 1 this, 2 that.", with the reasons in the order of their

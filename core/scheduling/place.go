@@ -4,6 +4,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -13,6 +14,14 @@ type Input struct {
 	Nodes []*corev1.Node
 	// Pods are all pods of the cluster: assigned ones count, waiting ones are placed.
 	Pods []*corev1.Pod
+	// What pods mount.
+	Claims         []*corev1.PersistentVolumeClaim
+	Volumes        []*corev1.PersistentVolume
+	StorageClasses []*storagev1.StorageClass
+	CSINodes       []*storagev1.CSINode
+	CSIDrivers     []*storagev1.CSIDriver
+	Capacities     []*storagev1.CSIStorageCapacity
+	Attachments    []*storagev1.VolumeAttachment
 	// Seed breaks ties between nodes with equal scores.
 	Seed uint64
 	Now  time.Time
@@ -26,6 +35,11 @@ type Placement struct {
 	Score int64
 	// Nominated is set when room was made for it there before, and no other node was looked at.
 	Nominated bool
+	// Waits is set if the pod's claims are to be bound before it is bound itself. Volumes are the PersistentVolumes that
+	// are given to them for that, and Claims those whose volumes are to be made for the node.
+	Waits   bool
+	Volumes []*corev1.PersistentVolume
+	Claims  []*corev1.PersistentVolumeClaim
 	// Turn tells the order of decisions, from 1.
 	Turn int
 }
@@ -93,6 +107,7 @@ type group struct {
 	class         *class
 	neighbourhood *neighbourhood
 	hears         string
+	mounts        *mounts
 }
 
 // hearing is the terms that concern pods of a kind, and a text that tells them apart.
@@ -108,7 +123,7 @@ func (r *run) groupOf(e *entry) group {
 		h.terms, h.text = r.cluster.heard(e.kin)
 		r.heard[e.kin] = h
 	}
-	g := group{e.class, e.neighbourhood, h.text}
+	g := group{e.class, e.neighbourhood, h.text, e.mounts}
 	if e.neighbourhood != nil && e.neighbourhood.wants(r.cluster, e.kin) {
 		g.hears += "itself"
 	}
@@ -124,7 +139,20 @@ func Place(in Input) Result {
 	for _, pod := range in.Pods {
 		c.SetPod(pod)
 	}
+	each(in.Claims, c.SetClaim)
+	each(in.Volumes, c.SetVolume)
+	each(in.StorageClasses, c.SetStorageClass)
+	each(in.CSINodes, c.SetCSINode)
+	each(in.CSIDrivers, c.SetCSIDriver)
+	each(in.Capacities, c.SetStorageCapacity)
+	each(in.Attachments, c.SetAttachment)
 	return c.Place(in.Seed, in.Now)
+}
+
+func each[T any](objects []T, set func(T)) {
+	for _, object := range objects {
+		set(object)
+	}
 }
 
 // Place decides for every waiting pod, in queue order, and leaves the cluster as it was: placements
@@ -143,6 +171,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 		waiting = append(waiting, e)
 	}
 	inQueueOrder(waiting)
+	waiting = c.storage.promisedFirst(waiting)
 
 	// 2. A node for each. Pods that others let in by coming are tried again, after all others.
 	failed := r.pass(waiting)
@@ -166,6 +195,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 	if len(r.steps) > len(r.assumed) {
 		c.nominateAsBefore(waiting)
 	}
+	c.storage.forget()
 
 	// 5. What to write.
 	result.Plan = planOf(&result, now)
@@ -188,6 +218,10 @@ func (r *run) pass(waiting []*entry) (failed []*entry) {
 		g := r.groupOf(e)
 		nominee := r.withdraw(e) // it is not in its own way
 		n, placed := r.nodeFor(g, e, nominee)
+		if n != nil {
+			does := r.boards[g].volumes.assume(n)
+			placed.Waits, placed.Volumes, placed.Claims = does.waits, does.volumes, does.claims
+		}
 		r.retire(g)
 		if n == nil {
 			if !r.makeRoom(g, e, nominee) {
@@ -224,10 +258,10 @@ func (r *run) nodeFor(g group, e *entry, nominee *nodeState) (*nodeState, Placem
 	if n == nil {
 		r.failedAt[g] = r.opened
 		// Room only shrinks during a run, unless it is left to somebody; elsewhere, pods that come may open a node.
-		r.hopeless[g] = b.full || !b.asks() && r.cluster.nominations == 0
+		r.hopeless[g] = b.full && b.volumes == nil || !b.asks() && b.volumes == nil && r.cluster.nominations == 0
 		return nil, Placement{}
 	}
-	r.neighbours = r.neighbours || len(b.spreads) > 0 || b.interpod.demands()
+	r.neighbours = r.neighbours || len(b.spreads) > 0 || b.interpod.demands() || b.volumes.demands()
 	return n, placed
 }
 

@@ -52,12 +52,18 @@ func (r *run) prospectsOf(g group, k *kin) *prospects {
 			reasons: map[string]int{}, deadEnds: map[string]int{}, seen: len(r.steps),
 		}
 		r.prospects[g] = p
+		if p.isBarred() {
+			return p
+		}
 		for at := range r.cluster.nodes {
 			p.look(r, at)
 		}
 		return p
 	}
-	news, elsewhere := r.steps[p.seen:], false
+	if p.isBarred() {
+		return p
+	}
+	news, elsewhere := r.steps[p.seen:], p.refresh(r.cluster)
 	p.seen = len(r.steps)
 	for _, s := range news {
 		if s.pod != nil && p.asks() {
@@ -151,10 +157,13 @@ func (r *run) attempt(g group, e *entry) attempt {
 	if g.class.neverPreempts {
 		return attempt{barred: reasonNever}
 	}
-	if g.class.affinity.conflict() || r.cluster.known == 0 {
+	if r.cluster.known == 0 {
 		return attempt{}
 	}
 	p := r.prospectsOf(g, e.kin)
+	if p.isBarred() {
+		return attempt{}
+	}
 	if r.victimsAreGoing(g, e, p) {
 		return attempt{barred: reasonTerminating}
 	}
@@ -172,10 +181,10 @@ func (a attempt) outcome(r *run, g group) string {
 		return a.barred
 	case a.found != nil:
 		return fmt.Sprintf("found a potential placement for pod on node %s, preempting %d victims", r.cluster.nodes[a.at].name, len(a.found.victims))
-	case g.class.affinity.conflict():
-		return sayReasons(r.cluster.known, map[string]int{reasonNoHelp: r.cluster.known})
 	case r.prospects[g] == nil:
 		return ""
+	case r.prospects[g].isBarred():
+		return sayReasons(r.cluster.known, map[string]int{reasonNoHelp: r.cluster.known})
 	}
 	return sayReasons(r.cluster.known, r.prospects[g].deadEnds)
 }

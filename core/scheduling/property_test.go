@@ -55,6 +55,9 @@ func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
 	if rapid.IntRange(0, 3).Draw(t, "listens") == 0 {
 		listening(rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"))(p)
 	}
+	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "mounts") {
+		mounting(fmt.Sprintf("c%d", rapid.IntRange(0, 3).Draw(t, "claim")))(p)
+	}
 	if rapid.IntRange(0, 9).Draw(t, "done") == 0 {
 		p.Status.Phase = corev1.PodSucceeded
 	}
@@ -65,11 +68,11 @@ func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
 func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 	names := []string{"a", "b", "c", "d"}
 	c := scheduling.NewCluster()
-	nodes, pods := map[string]*corev1.Node{}, map[string]*corev1.Pod{}
-	for range rapid.IntRange(0, 30).Draw(t, "changes") {
+	nodes, pods, stored := map[string]*corev1.Node{}, map[string]*corev1.Pod{}, newStorage()
+	for range rapid.IntRange(0, 40).Draw(t, "changes") {
 		name := rapid.SampledFrom(names).Draw(t, "node name")
 		podName := fmt.Sprintf("p%d", rapid.IntRange(0, 9).Draw(t, "pod name"))
-		switch rapid.IntRange(0, 7).Draw(t, "kind") {
+		switch rapid.IntRange(0, 11).Draw(t, "kind") {
 		case 0, 1:
 			nodes[name] = anyNode(t, name)
 			c.SetNode(nodes[name])
@@ -79,12 +82,15 @@ func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 		case 3:
 			delete(pods, podName)
 			c.DeletePod("default", podName)
+		case 8, 9, 10, 11:
+			stored.change(t, c, names)
 		default:
 			pods[podName] = anyPod(t, podName, names)
 			c.SetPod(pods[podName])
 		}
 	}
 	in := scheduling.Input{Seed: rapid.Uint64().Draw(t, "seed"), Now: now}
+	stored.fill(&in)
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
 		in.Nodes = append(in.Nodes, nodes[name])
 	}
@@ -159,6 +165,8 @@ func TestRunsOverWhatTheyLeftSoonAskForNothing(t *testing.T) {
 				return
 			}
 			in.Pods = carriedOut(in.Pods, result)
+			in.Claims = written(in.Claims, result.Plan.Writes, func(o *corev1.PersistentVolumeClaim) string { return o.Name })
+			in.Volumes = written(in.Volumes, result.Plan.Writes, func(o *corev1.PersistentVolume) string { return o.Name })
 		}
 		if again := scheduling.Place(in).Plan; !again.Empty() {
 			t.Errorf("still there is something to do: %+v", again)
@@ -173,6 +181,9 @@ func carriedOut(pods []*corev1.Pod, result scheduling.Result) []*corev1.Pod {
 		now[p.Name] = p
 	}
 	for _, placed := range result.Placements {
+		if placed.Waits {
+			continue
+		}
 		bound := placed.Pod.DeepCopy()
 		bound.Spec.NodeName = placed.Node
 		now[placed.Pod.Name] = bound
@@ -183,8 +194,10 @@ func carriedOut(pods []*corev1.Pod, result scheduling.Result) []*corev1.Pod {
 			victim := now[write.Name].DeepCopy()
 			victim.DeletionTimestamp = new(metav1.Now())
 			now[write.Name] = victim
-		case write.Object != nil:
-			now[write.Name] = write.Object.(*corev1.Pod)
+		default:
+			if told, ok := write.Object.(*corev1.Pod); ok {
+				now[write.Name] = told
+			}
 		}
 	}
 	return slices.Collect(maps.Values(now))

@@ -1,6 +1,10 @@
 package scheduling
 
-import "maps"
+import (
+	"iter"
+	"maps"
+	"slices"
+)
 
 // room is a node as a pod would find it: with the pods that are on it, or with some of them thought away and others
 // thought there.
@@ -62,6 +66,28 @@ func (m *moved) chosen(s *selection) int64 {
 		return 0
 	}
 	return m.number(func(e *entry) bool { return e.kin.isIn(s) })
+}
+
+// none reports whether nothing was moved.
+func (m *moved) none() bool { return m == nil || len(m.gone)+len(m.come) == 0 }
+
+// mounting are the pods that mount something on a node, with what was moved.
+func (m *moved) mounting(n *nodeState) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for e := range n.mounting {
+			if (m == nil || !slices.Contains(m.gone, e)) && !yield(e) {
+				return
+			}
+		}
+		if m == nil {
+			return
+		}
+		for _, e := range m.come {
+			if e.mounts != nil && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // number counts pods that are thought there, less those thought away.

@@ -24,9 +24,13 @@ func planOf(result *Result, now time.Time) plan.Plan {
 	nodes := map[string]bool{}
 	for _, placed := range result.Placements {
 		nodes[placed.Node] = true
-		p.Writes = append(p.Writes, bind(placed))
-		p.Notices = append(p.Notices, notice(placed.Pod, corev1.EventTypeNormal, "Scheduled", "Binding",
-			fmt.Sprintf("Successfully assigned %s/%s to %s", placed.Pod.Namespace, placed.Pod.Name, placed.Node)))
+		if placed.Waits {
+			p.Writes = append(p.Writes, nominate(placed)...)
+		} else {
+			p.Writes = append(p.Writes, bind(placed))
+			p.Notices = append(p.Notices, notice(placed.Pod, corev1.EventTypeNormal, "Scheduled", "Binding",
+				fmt.Sprintf("Successfully assigned %s/%s to %s", placed.Pod.Namespace, placed.Pod.Name, placed.Node)))
+		}
 		p.Reads = append(p.Reads, plan.Read{
 			Resource: plan.Pods, Namespace: placed.Pod.Namespace, Name: placed.Pod.Name,
 		})
@@ -44,6 +48,10 @@ func planOf(result *Result, now time.Time) plan.Plan {
 			nominee = ""
 		}
 		p.Merge(reportOf(failed.Pod, failed.Message, nominee, now))
+	}
+	// Volumes and claims are in another log than pods.
+	for _, placed := range result.Placements {
+		p.Writes = append(p.Writes, bindClaims(placed)...)
 	}
 	return p
 }
@@ -114,6 +122,42 @@ func reportOf(pod *corev1.Pod, message, nominee string, now time.Time) plan.Plan
 		p.Notices = append(p.Notices, notice(changed, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", truncate(message)))
 	}
 	return p
+}
+
+// nominate tells that a pod is about to be bound to a node, once its claims are.
+//
+// Upstream: runBindingCycle in pkg/scheduler/schedule_one.go, with the feature gate NominatedNodeNameForExpectation, which
+// is on.
+func nominate(placed Placement) []plan.Write {
+	if placed.Pod.Status.NominatedNodeName == placed.Node {
+		return nil
+	}
+	pod := placed.Pod.DeepCopy()
+	pod.Status.NominatedNodeName = placed.Node
+	return []plan.Write{{
+		Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name,
+		Object: pod, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Reason: "its claims are bound first",
+	}}
+}
+
+// bindClaims asks the controllers of volumes to bind a pod's claims for its node.
+//
+// Upstream: bindAPIUpdate in plugins/volumebinding/binder.go.
+func bindClaims(placed Placement) []plan.Write {
+	var writes []plan.Write
+	for _, pv := range placed.Volumes {
+		writes = append(writes, plan.Write{
+			Verb: plan.Update, Resource: plan.Volumes, Name: pv.Name, Object: pv, UID: pv.UID, ResourceVersion: pv.ResourceVersion,
+			Reason: fmt.Sprintf("fits claim %s/%s of pod %s", pv.Spec.ClaimRef.Namespace, pv.Spec.ClaimRef.Name, placed.Pod.Name),
+		})
+	}
+	for _, pvc := range placed.Claims {
+		writes = append(writes, plan.Write{
+			Verb: plan.Update, Resource: plan.Claims, Namespace: pvc.Namespace, Name: pvc.Name, Object: pvc, UID: pvc.UID,
+			ResourceVersion: pvc.ResourceVersion, Reason: fmt.Sprintf("pod %s goes to node %s", placed.Pod.Name, placed.Node),
+		})
+	}
+	return writes
 }
 
 func bind(placed Placement) plan.Write {

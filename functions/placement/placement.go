@@ -23,10 +23,11 @@ import (
 // component is the user that kube-scheduler is.
 const component = "system:kube-scheduler"
 
-// groups are the logs whose changes may let a pod be placed, also those that only say which pods belong together.
+// groups are the logs whose changes may let a pod be placed: pods, nodes, claims and volumes, what is said about storage.
+// also is one that only says which pods belong together.
 var (
-	groups = []string{kubestorage.PodsGroup, kubestorage.NodesGroup}
-	also   = []string{kubestorage.ObjectsGroup, kubestorage.WorkloadsGroup, kubestorage.ConfigGroup}
+	groups = []string{kubestorage.PodsGroup, kubestorage.NodesGroup, kubestorage.ObjectsGroup, kubestorage.ConfigGroup}
+	also   = []string{kubestorage.WorkloadsGroup}
 )
 
 var (
@@ -49,6 +50,9 @@ func Function() consumer.Function {
 }
 
 func (w *warm) handle(ctx context.Context, b *consumer.Batch) error {
+	if !concerns(b) {
+		return nil
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, err := b.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
@@ -100,6 +104,9 @@ func (w *warm) advance(ctx context.Context, b *consumer.Batch, s *consumer.Snaps
 	}
 	for g, state := range s.States {
 		w.at[g] = state.Rev
+	}
+	if err := w.stock(s); err != nil {
+		return err
 	}
 	return w.group(s)
 }
@@ -174,6 +181,8 @@ func (w *warm) apply(s *consumer.Snapshot, ev tablelog.Event) bool {
 			return false
 		}
 		w.cluster.SetNode(node)
+	case storageKinds[gr] != nil:
+		return w.restock(s, ev)
 	default:
 		return w.regroup(s, ev)
 	}

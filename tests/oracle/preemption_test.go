@@ -76,6 +76,9 @@ func (u *upstream) candidates(ctx context.Context, t *rapid.T, state fwk.CycleSt
 	return found
 }
 
+// whichever is asked for where it does not matter on which node preemption helps.
+const whichever = "any"
+
 // preempt completes a failure with what comes of preemption. Among equal nodes upstream takes any, so it may be ours.
 func (u *upstream) preempt(ctx context.Context, t *rapid.T, state fwk.CycleState, pod *corev1.Pod, failure *framework.FitError, nominee string) {
 	_, status := u.framework.RunPostFilterPlugins(ctx, state, pod, failure.Diagnosis.NodeToStatus)
@@ -84,6 +87,9 @@ func (u *upstream) preempt(ctx context.Context, t *rapid.T, state fwk.CycleState
 		return
 	}
 	candidates := u.candidates(ctx, t, state, pod, failure.Diagnosis.NodeToStatus)
+	if nominee == whichever {
+		return
+	}
 	at := slices.IndexFunc(candidates, func(c preemption.Candidate) bool { return c.Name() == nominee })
 	if at < 0 {
 		t.Fatalf("pod %s: preemption helps, but not on %q", pod.Name, nominee)
@@ -138,10 +144,11 @@ type replay struct {
 	nodes             []*corev1.Node
 	assigned, pending []*corev1.Pod
 	groups            grouping
+	stored            shelf
 }
 
 func (r *replay) upstream(t *rapid.T) *upstream {
-	return newUpstream(t, r.nodes, r.assigned, r.pending, r.groups)
+	return newUpstream(t, r.nodes, r.assigned, r.pending, r.groups, r.stored)
 }
 
 // turnsOf are the decisions of a run in their order.
@@ -182,10 +189,11 @@ func (r *replay) nominate(pod *corev1.Pod, node string) {
 }
 
 func (r *replay) place(t *rapid.T, placed scheduling.Placement) {
-	scores := totals(r.upstream(t).evaluate(t, placed.Pod, ""))
+	want := r.upstream(t).evaluate(t, placed.Pod, whichever)
+	scores := totals(want)
 	if placed.Nominated {
 		if _, feasible := scores[placed.Node]; !feasible {
-			t.Fatalf("pod %s went to %s that it was nominated to, upstream says %v", placed.Pod.Name, placed.Node, scores)
+			t.Fatalf("pod %s went to %s that it was nominated to, upstream says %v: %+v", placed.Pod.Name, placed.Node, scores, want.Nodes[placed.Node])
 		}
 	} else {
 		for name, score := range scores {
@@ -194,9 +202,11 @@ func (r *replay) place(t *rapid.T, placed scheduling.Placement) {
 			}
 		}
 		if score, feasible := scores[placed.Node]; !feasible || score != placed.Score {
-			t.Fatalf("pod %s went to %s with %d, upstream says %v", placed.Pod.Name, placed.Node, placed.Score, scores)
+			t.Fatalf("pod %s went to %s with %d, upstream says %v: %+v", placed.Pod.Name, placed.Node, placed.Score, scores, want.Nodes[placed.Node])
 		}
 	}
+	r.stored.checkBinding(t, r.nodes, placed)
+	r.stored.take(placed)
 	bound := placed.Pod.DeepCopy()
 	bound.Spec.NodeName = placed.Node
 	r.assigned = append(r.assigned, bound)

@@ -28,6 +28,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/pkg/scheduler/metrics"
@@ -44,6 +45,7 @@ var followed = map[string]bool{
 	names.SchedulingGates: true, names.PrioritySort: true, names.NodeName: true, names.NodeUnschedulable: true,
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
 	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
+	names.VolumeRestrictions: true, names.NodeVolumeLimits: true, names.VolumeBinding: true, names.VolumeZone: true,
 	names.DefaultPreemption: true, names.DefaultBinder: true,
 }
 
@@ -127,7 +129,7 @@ type upstream struct {
 	coverage *coverage
 }
 
-func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping) *upstream {
+func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping, stored shelf) *upstream {
 	metrics.Register()
 	config, err := latest.Default()
 	if err != nil {
@@ -149,10 +151,12 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		}
 	}
 	stock(t, factory, groups)
+	stored.stock(t, factory)
 	snapshot := cache.NewSnapshot(assigned, nodes)
 	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
+		frameworkruntime.WithSharedCSIManager(nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())),
 		frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
 		frameworkruntime.WithSnapshotSharedLister(snapshot),
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
@@ -275,6 +279,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 3)
+		stored := anyShelf(t, nodes, assigned, pending)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -284,11 +289,12 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		}
 		groups := anyGrouping(t)
 		groups.tell(kept)
+		stored.tell(kept)
 		for _, pod := range pending[1:] {
 			kept.SetPod(pod)
 		}
 		got := kept.Evaluate(pending[0], now)
-		asked := newUpstream(t, nodes, assigned, pending, groups)
+		asked := newUpstream(t, nodes, assigned, pending, groups, stored)
 		asked.coverage = seen
 		want := asked.evaluate(t, pending[0], nomineeIn(got.Message))
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -297,9 +303,10 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	})
 	seen.report(t, []string{
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
+		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone,
 	}, []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.ImageLocality, names.PodTopologySpread,
-		names.InterPodAffinity,
+		names.InterPodAffinity, names.VolumeBinding,
 	})
 }
 
@@ -307,6 +314,7 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	manyChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
+		stored := anyShelf(t, nodes, assigned, pending)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -316,11 +324,12 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		}
 		groups := anyGrouping(t) // known later than the pods
 		groups.tell(kept)
+		stored.tell(kept)
 		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
 		if len(result.Placements)+len(result.Preemptions)+len(result.Unschedulable) != len(pending) {
 			t.Fatalf("%d placed, room made for %d, and %d not, of %d", len(result.Placements), len(result.Preemptions), len(result.Unschedulable), len(pending))
 		}
-		replayed := replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups}
+		replayed := replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored}
 		for _, turn := range turnsOf(result) {
 			turn(t, &replayed)
 		}

@@ -1,0 +1,183 @@
+package scheduling
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
+)
+
+const reasonAttachLimit = "node(s) exceed max volume count"
+
+// attached is what is attached to a node, as far as is known from its pods and from VolumeAttachments.
+type attached struct {
+	// version is that of the storage.
+	version uint64
+	// byPods are the volumes of pods, and count all by driver.
+	byPods map[string]bool
+	count  map[string]int
+}
+
+// overLimit refuses nodes to which the pod's volumes cannot be attached: the driver is required and not there, or has as
+// many volumes as it can attach.
+//
+// Upstream: Filter in plugins/nodevolumelimits/csi.go, with the feature gate VolumeLimitScaling, which is on.
+func (v *volumes) overLimit(n *nodeState, m *moved) string {
+	s := v.storage
+	csiNode := s.csiNodes[n.name]
+	wanted := s.attachmentsOf(v.mounts, csiNode != nil)
+	for _, a := range wanted {
+		if !s.hasDriver(a.driver, csiNode) {
+			return a.driver + " CSI driver is not installed on the node"
+		}
+	}
+	limits := attachLimits(csiNode)
+	if len(wanted) == 0 || len(limits) == 0 {
+		return ""
+	}
+	there := s.attachedOn(n, m)
+	more := map[string]int{}
+	for i, a := range wanted {
+		if !there.byPods[a.id] && !slices.Contains(wanted[:i], a) {
+			more[a.driver]++
+		}
+	}
+	for driver, count := range more {
+		if limit, known := limits[driver]; known && there.count[driver]+count > limit {
+			return reasonAttachLimit
+		}
+	}
+	return ""
+}
+
+// hasDriver reports whether a driver is on the node if it says that pods need it there.
+//
+// Upstream: checkCSIDriverOnNode in plugins/nodevolumelimits/csi.go.
+func (s *storage) hasDriver(name string, csiNode *storagev1.CSINode) bool {
+	driver := s.drivers[name]
+	if driver == nil || driver.Spec.PreventPodSchedulingIfMissing == nil || !*driver.Spec.PreventPodSchedulingIfMissing {
+		return true
+	}
+	return csiNode != nil && slices.ContainsFunc(csiNode.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == name })
+}
+
+// attachLimits are the numbers of volumes that the drivers of a node can attach, without those that do not say.
+func attachLimits(csiNode *storagev1.CSINode) map[string]int {
+	if csiNode == nil {
+		return nil
+	}
+	limits := map[string]int{}
+	for i := range csiNode.Spec.Drivers {
+		if d := &csiNode.Spec.Drivers[i]; d.Allocatable != nil && d.Allocatable.Count != nil {
+			limits[d.Name] = int(*d.Allocatable.Count)
+		}
+	}
+	return limits
+}
+
+// attachedOn is what is attached to a node once pods on it were moved. It is kept while nothing changes.
+func (s *storage) attachedOn(n *nodeState, m *moved) *attached {
+	if m.none() && n.attached != nil && n.attached.version == s.version {
+		return n.attached
+	}
+	found := &attached{version: s.version, byPods: map[string]bool{}, count: map[string]int{}}
+	for e := range m.mounting(n) {
+		for _, a := range s.attachmentsOf(e.mounts, s.csiNodes[n.name] != nil) {
+			if !found.byPods[a.id] {
+				found.byPods[a.id] = true
+				found.count[a.driver]++
+			}
+		}
+	}
+	others := map[string]bool{}
+	for _, va := range s.attachments[n.name] {
+		if id := s.attachmentID(va); id != "" && !found.byPods[id] && !others[id] {
+			others[id] = true
+			found.count[va.Spec.Attacher]++
+		}
+	}
+	if m.none() {
+		n.attached = found
+	}
+	return found
+}
+
+// attachmentID names the volume that a VolumeAttachment is of, empty if that cannot be told.
+//
+// Upstream: getNodeVolumeAttachmentInfo in plugins/nodevolumelimits/csi.go.
+func (s *storage) attachmentID(va *storagev1.VolumeAttachment) string {
+	if va.Spec.Attacher == "" || va.Spec.Source.PersistentVolumeName == nil {
+		return ""
+	}
+	v := s.volumes[*va.Spec.Source.PersistentVolumeName]
+	if v == nil || v.object.Spec.CSI == nil {
+		return ""
+	}
+	return va.Spec.Attacher + "/" + v.object.Spec.CSI.VolumeHandle
+}
+
+// attachmentsOf are the volumes that pods with these mounts need attached to a node that has a CSINode, or none. A claim
+// that is missing, or was not made for the pod, is nobody's.
+//
+// Upstream: filterAttachableVolumes in plugins/nodevolumelimits/csi.go.
+func (s *storage) attachmentsOf(m *mounts, onCSINode bool) []attachment {
+	if m.attachedAt != s.version {
+		m.attachedAt, m.attached = s.version, map[bool][]attachment{}
+	}
+	found, known := m.attached[onCSINode]
+	if known {
+		return found
+	}
+	for _, mounted := range m.claims {
+		pvc := mounted.object
+		if pvc == nil || mounted.ephemeral && ephemeral.VolumeIsForPod(m.pod, pvc) != nil {
+			continue
+		}
+		if driver, handle := s.driverOf(pvc, onCSINode); driver != "" && handle != "" {
+			found = append(found, attachment{driver + "/" + handle, driver})
+		}
+	}
+	if onCSINode {
+		found = append(found, m.inline...)
+	}
+	m.attached[onCSINode] = found
+	return found
+}
+
+// driverOf is the CSI driver that mounts a claim's volume and the name that it has for it.
+//
+// Upstream: getCSIDriverInfo in plugins/nodevolumelimits/csi.go.
+func (s *storage) driverOf(pvc *corev1.PersistentVolumeClaim, onCSINode bool) (driver, handle string) {
+	v := s.volumes[pvc.Spec.VolumeName]
+	switch {
+	case v == nil:
+		return s.provisionerOf(pvc, onCSINode)
+	case v.object.Spec.CSI != nil:
+		return v.object.Spec.CSI.Driver, v.object.Spec.CSI.VolumeHandle
+	case v.translated != nil && onCSINode:
+		return v.translated.Spec.CSI.Driver, v.translated.Spec.CSI.VolumeHandle
+	}
+	return "", ""
+}
+
+// provisionerOf is the driver that will mount the volume of a claim that has none yet, and a name that no volume has.
+//
+// Upstream: getCSIDriverInfoFromSC in plugins/nodevolumelimits/csi.go.
+func (s *storage) provisionerOf(pvc *corev1.PersistentVolumeClaim, onCSINode bool) (driver, handle string) {
+	class := s.classes[classOfClaim(pvc)]
+	if class == nil {
+		return "", ""
+	}
+	driver, handle = class.Provisioner, "\x00"+pvc.Namespace+"/"+pvc.Name
+	if !translator.IsMigratableIntreePluginByName(driver) {
+		return driver, handle
+	}
+	if !onCSINode || !isMigrated(driver) {
+		return "", ""
+	}
+	if driver, err := translator.GetCSINameFromInTreeName(driver); err == nil {
+		return driver, handle
+	}
+	return "", ""
+}

@@ -1,0 +1,199 @@
+package scheduling
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// storage is what the cluster has of volumes, what pods mount of it, and what a run assumes about it.
+type storage struct {
+	claims  map[types.NamespacedName]*claim
+	volumes map[string]*volume
+	// ofClass are the volumes by storage class.
+	ofClass    map[string]map[string]*volume
+	classes    map[string]*storagev1.StorageClass
+	csiNodes   map[string]*storagev1.CSINode
+	drivers    map[string]*storagev1.CSIDriver
+	capacities map[types.NamespacedName]*capacity
+	// attachments are by node and name, attachedTo the nodes by name.
+	attachments map[string]map[string]*storagev1.VolumeAttachment
+	attachedTo  map[string]string
+	// mountings are what pods mount, by key.
+	mountings map[string]*mounts
+	// version moves whenever an object changes.
+	version uint64
+	// assumptions are those of the present run.
+	assumptions assumptions
+}
+
+// claim is a PersistentVolumeClaim, or the name of one that pods mount and that is not there.
+type claim struct {
+	name   types.NamespacedName
+	object *corev1.PersistentVolumeClaim
+	// assumed is the object as a run has left it, nil if it was left alone.
+	assumed *corev1.PersistentVolumeClaim
+	// users are the pods on nodes that name it, without those for which it was made.
+	users map[*entry]bool
+	// refs counts the mounts that name it.
+	refs int
+}
+
+func (c *claim) now() *corev1.PersistentVolumeClaim {
+	if c.assumed != nil {
+		return c.assumed
+	}
+	return c.object
+}
+
+// capacity is a CSIStorageCapacity. Its selector is nil if no node has access.
+type capacity struct {
+	*storagev1.CSIStorageCapacity
+	selector labels.Selector
+}
+
+func newStorage() storage {
+	return storage{
+		claims:      map[types.NamespacedName]*claim{},
+		volumes:     map[string]*volume{},
+		ofClass:     map[string]map[string]*volume{},
+		classes:     map[string]*storagev1.StorageClass{},
+		csiNodes:    map[string]*storagev1.CSINode{},
+		drivers:     map[string]*storagev1.CSIDriver{},
+		capacities:  map[types.NamespacedName]*capacity{},
+		attachments: map[string]map[string]*storagev1.VolumeAttachment{},
+		attachedTo:  map[string]string{},
+		mountings:   map[string]*mounts{},
+		// What was never read is of version 0.
+		version: 1,
+	}
+}
+
+// SetClaim adds a PersistentVolumeClaim or replaces the one of its name.
+func (c *Cluster) SetClaim(pvc *corev1.PersistentVolumeClaim) {
+	c.storage.version++
+	c.storage.claimNamed(types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}).object = pvc
+}
+
+// DeleteClaim removes a PersistentVolumeClaim.
+func (c *Cluster) DeleteClaim(namespace, name string) {
+	if found := c.storage.claims[types.NamespacedName{Namespace: namespace, Name: name}]; found != nil {
+		c.storage.version++
+		found.object = nil
+		c.storage.dropUnused(found)
+	}
+}
+
+func (s *storage) claimNamed(name types.NamespacedName) *claim {
+	found := s.claims[name]
+	if found == nil {
+		found = &claim{name: name, users: map[*entry]bool{}}
+		s.claims[name] = found
+	}
+	return found
+}
+
+// dropUnused forgets a claim that has no object and that nobody mounts.
+func (s *storage) dropUnused(c *claim) {
+	if c.object == nil && c.refs == 0 {
+		delete(s.claims, c.name)
+	}
+}
+
+// SetVolume adds a PersistentVolume or replaces the one of its name.
+func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
+	c.DeleteVolume(pv.Name)
+	c.storage.version++
+	v, class := newVolume(pv), classOfVolume(pv)
+	c.storage.volumes[pv.Name] = v
+	if c.storage.ofClass[class] == nil {
+		c.storage.ofClass[class] = map[string]*volume{}
+	}
+	c.storage.ofClass[class][pv.Name] = v
+}
+
+// DeleteVolume removes a PersistentVolume.
+func (c *Cluster) DeleteVolume(name string) {
+	v := c.storage.volumes[name]
+	if v == nil {
+		return
+	}
+	c.storage.version++
+	delete(c.storage.volumes, name)
+	class := classOfVolume(v.object)
+	if delete(c.storage.ofClass[class], name); len(c.storage.ofClass[class]) == 0 {
+		delete(c.storage.ofClass, class)
+	}
+}
+
+// SetStorageClass adds a StorageClass or replaces the one of its name.
+func (c *Cluster) SetStorageClass(class *storagev1.StorageClass) {
+	c.storage.version++
+	c.storage.classes[class.Name] = class
+}
+
+// DeleteStorageClass removes a StorageClass.
+func (c *Cluster) DeleteStorageClass(name string) {
+	c.storage.version++
+	delete(c.storage.classes, name)
+}
+
+// SetCSINode adds a CSINode or replaces the one of its name.
+func (c *Cluster) SetCSINode(node *storagev1.CSINode) {
+	c.storage.version++
+	c.storage.csiNodes[node.Name] = node
+}
+
+// DeleteCSINode removes a CSINode.
+func (c *Cluster) DeleteCSINode(name string) {
+	c.storage.version++
+	delete(c.storage.csiNodes, name)
+}
+
+// SetCSIDriver adds a CSIDriver or replaces the one of its name.
+func (c *Cluster) SetCSIDriver(driver *storagev1.CSIDriver) { c.storage.drivers[driver.Name] = driver }
+
+// DeleteCSIDriver removes a CSIDriver.
+func (c *Cluster) DeleteCSIDriver(name string) { delete(c.storage.drivers, name) }
+
+// SetStorageCapacity adds a CSIStorageCapacity or replaces the one of its name.
+func (c *Cluster) SetStorageCapacity(object *storagev1.CSIStorageCapacity) {
+	found := &capacity{CSIStorageCapacity: object}
+	if object.NodeTopology != nil {
+		// The API server validates selectors: one that it let through in an older version selects nothing.
+		found.selector, _ = metav1.LabelSelectorAsSelector(object.NodeTopology)
+	}
+	c.storage.capacities[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = found
+}
+
+// DeleteStorageCapacity removes a CSIStorageCapacity.
+func (c *Cluster) DeleteStorageCapacity(namespace, name string) {
+	delete(c.storage.capacities, types.NamespacedName{Namespace: namespace, Name: name})
+}
+
+// SetAttachment adds a VolumeAttachment or replaces the one of its name.
+func (c *Cluster) SetAttachment(va *storagev1.VolumeAttachment) {
+	c.DeleteAttachment(va.Name)
+	c.storage.version++
+	node := va.Spec.NodeName
+	if c.storage.attachments[node] == nil {
+		c.storage.attachments[node] = map[string]*storagev1.VolumeAttachment{}
+	}
+	c.storage.attachments[node][va.Name] = va
+	c.storage.attachedTo[va.Name] = node
+}
+
+// DeleteAttachment removes a VolumeAttachment.
+func (c *Cluster) DeleteAttachment(name string) {
+	node, known := c.storage.attachedTo[name]
+	if !known {
+		return
+	}
+	c.storage.version++
+	delete(c.storage.attachedTo, name)
+	if delete(c.storage.attachments[node], name); len(c.storage.attachments[node]) == 0 {
+		delete(c.storage.attachments, node)
+	}
+}
