@@ -55,10 +55,13 @@ func newMatching(pvc *corev1.PersistentVolumeClaim, ofClass map[string]*volume) 
 	return m
 }
 
-// on is the volume for the claim on a node, nil if there is none.
-func (m *matching) on(n *nodeState, taken map[*volume]bool) *volume {
+// on is the volume for the claim on a node, nil if there is none but those that were taken before.
+func (m *matching) on(n *nodeState, before []staticBinding) *volume {
+	taken := func(v *volume) bool {
+		return slices.ContainsFunc(before, func(s staticBinding) bool { return s.volume == v })
+	}
 	for _, v := range m.given {
-		if taken[v] {
+		if taken(v) {
 			continue
 		}
 		if reaches(v.affinity, n) {
@@ -66,7 +69,7 @@ func (m *matching) on(n *nodeState, taken map[*volume]bool) *volume {
 		}
 		return nil
 	}
-	found, _ := m.free.first(n.node.Labels, func(v *volume) bool { return !taken[v] && reaches(v.affinity, n) })
+	found, _ := m.free.first(n.node.Labels, func(v *volume) bool { return !taken(v) && reaches(v.affinity, n) })
 	return found
 }
 

@@ -14,8 +14,8 @@ type storage struct {
 	volumes map[string]*volume
 	// ofClass are the volumes by storage class.
 	ofClass    map[string]map[string]*volume
-	classes    map[string]*storagev1.StorageClass
-	csiNodes   map[string]*storagev1.CSINode
+	classes    map[string]*storageClass
+	csiNodes   map[string]*csiNode
 	drivers    map[string]*storagev1.CSIDriver
 	capacities map[types.NamespacedName]*capacity
 	// attachments are by node and name, attachedTo the nodes by name.
@@ -59,8 +59,8 @@ func newStorage() storage {
 		claims:      map[types.NamespacedName]*claim{},
 		volumes:     map[string]*volume{},
 		ofClass:     map[string]map[string]*volume{},
-		classes:     map[string]*storagev1.StorageClass{},
-		csiNodes:    map[string]*storagev1.CSINode{},
+		classes:     map[string]*storageClass{},
+		csiNodes:    map[string]*csiNode{},
 		drivers:     map[string]*storagev1.CSIDriver{},
 		capacities:  map[types.NamespacedName]*capacity{},
 		attachments: map[string]map[string]*storagev1.VolumeAttachment{},
@@ -131,7 +131,7 @@ func (c *Cluster) DeleteVolume(name string) {
 // SetStorageClass adds a StorageClass or replaces the one of its name.
 func (c *Cluster) SetStorageClass(class *storagev1.StorageClass) {
 	c.storage.version++
-	c.storage.classes[class.Name] = class
+	c.storage.classes[class.Name] = newStorageClass(class)
 }
 
 // DeleteStorageClass removes a StorageClass.
@@ -143,7 +143,7 @@ func (c *Cluster) DeleteStorageClass(name string) {
 // SetCSINode adds a CSINode or replaces the one of its name.
 func (c *Cluster) SetCSINode(node *storagev1.CSINode) {
 	c.storage.version++
-	c.storage.csiNodes[node.Name] = node
+	c.storage.csiNodes[node.Name] = newCSINode(node)
 }
 
 // DeleteCSINode removes a CSINode.
