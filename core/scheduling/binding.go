@@ -30,7 +30,7 @@ func (s *storage) newUnbound(c *claim) *unboundClaim {
 	u := &unboundClaim{claim: c, size: pvc.Spec.Resources.Requests[corev1.ResourceStorage]}
 	u.node, u.chosen = pvc.Annotations[selectedNode]
 	if !u.chosen {
-		u.matching = newMatching(pvc, s.ofClass[classOfClaim(pvc)])
+		u.matching = s.newMatching(pvc)
 	}
 	u.provision = s.newProvision(pvc)
 	return u

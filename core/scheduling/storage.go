@@ -12,8 +12,9 @@ import (
 type storage struct {
 	claims  map[types.NamespacedName]*claim
 	volumes map[string]*volume
-	// ofClass are the volumes by storage class.
+	// ofClass are the volumes by storage class, and sorted the same in order of size, of those classes that were asked for.
 	ofClass    map[string]map[string]*volume
+	sorted     map[string]*byLabel[*volume]
 	classes    map[string]*storageClass
 	csiNodes   map[string]*csiNode
 	drivers    map[string]*storagev1.CSIDriver
@@ -59,6 +60,7 @@ func newStorage() storage {
 		claims:      map[types.NamespacedName]*claim{},
 		volumes:     map[string]*volume{},
 		ofClass:     map[string]map[string]*volume{},
+		sorted:      map[string]*byLabel[*volume]{},
 		classes:     map[string]*storageClass{},
 		csiNodes:    map[string]*csiNode{},
 		drivers:     map[string]*storagev1.CSIDriver{},
@@ -112,6 +114,7 @@ func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
 		c.storage.ofClass[class] = map[string]*volume{}
 	}
 	c.storage.ofClass[class][pv.Name] = v
+	delete(c.storage.sorted, class)
 }
 
 // DeleteVolume removes a PersistentVolume.
@@ -123,6 +126,7 @@ func (c *Cluster) DeleteVolume(name string) {
 	c.storage.version++
 	delete(c.storage.volumes, name)
 	class := classOfVolume(v.object)
+	delete(c.storage.sorted, class)
 	if delete(c.storage.ofClass[class], name); len(c.storage.ofClass[class]) == 0 {
 		delete(c.storage.ofClass, class)
 	}
