@@ -2,10 +2,8 @@ package scheduling
 
 import (
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
@@ -32,7 +30,7 @@ func (s *storage) newUnbound(c *claim) *unboundClaim {
 	u := &unboundClaim{claim: c, size: pvc.Spec.Resources.Requests[corev1.ResourceStorage]}
 	u.node, u.chosen = pvc.Annotations[selectedNode]
 	if !u.chosen {
-		u.matching = newMatching(pvc, s.ofClass[classOfClaim(pvc)])
+		u.matching = s.newMatching(pvc)
 	}
 	u.provision = s.newProvision(pvc)
 	return u
@@ -45,20 +43,30 @@ type bindings struct {
 }
 
 type staticBinding struct {
-	claim  *claim
+	*unboundClaim
 	volume *volume
 }
 
 type dynamicBinding struct {
-	claim *claim
+	*unboundClaim
 	// on is what there is to make the volume of, nil if that does not count.
 	on *capacity
+}
+
+// binding is what binds the claims on a node, or why nothing does.
+type binding struct {
+	node     *nodeState
+	bindings bindings
+	reasons  []string
 }
 
 // bind finds what would bind the group's claims on the node, or why they cannot be.
 //
 // Upstream: FindPodVolumes in plugins/volumebinding/binder.go.
 func (v *volumes) bind(n *nodeState) (b bindings, reasons []string) {
+	if v.last.node == n {
+		return v.last.bindings, v.last.reasons
+	}
 	absent, elsewhere := v.checkBound(n)
 	b, noVolume, noStorage := v.bindUnbound(n)
 	for _, r := range []struct {
@@ -69,6 +77,7 @@ func (v *volumes) bind(n *nodeState) (b bindings, reasons []string) {
 			reasons = append(reasons, r.reason)
 		}
 	}
+	v.last = binding{n, b, reasons}
 	return b, reasons
 }
 
@@ -82,7 +91,7 @@ func (v *volumes) checkBound(n *nodeState) (absent, elsewhere bool) {
 			return true, false
 		}
 		affinity := bound.affinity
-		if bound.translated != nil && migratedOn(bound.plugin, v.storage.csiNodes[n.name]) {
+		if bound.translated != nil && v.storage.csiNodes[n.name].hasMigrated(bound.plugin) {
 			affinity = bound.translatedAffinity
 		}
 		if !reaches(affinity, n) {
@@ -94,44 +103,51 @@ func (v *volumes) checkBound(n *nodeState) (absent, elsewhere bool) {
 
 // bindUnbound gives each unbound claim a volume: the smallest that there is, else one to be made.
 func (v *volumes) bindUnbound(n *nodeState) (b bindings, noVolume, noStorage bool) {
-	if len(v.unbound) == 0 {
-		return b, false, false
-	}
-	var toMatch, toMake []*unboundClaim
 	for _, u := range v.unbound {
-		switch {
-		case !u.chosen:
-			toMatch = append(toMatch, u)
-		case u.node != n.name:
+		if u.chosen && u.node != n.name {
 			return b, true, false
-		default:
-			toMake = append(toMake, u)
 		}
 	}
-	slices.SortStableFunc(toMatch, func(a, b *unboundClaim) int { return a.size.Cmp(b.size) })
-	taken := map[*volume]bool{}
-	for _, u := range toMatch {
-		found := u.matching.on(n, taken)
-		if found == nil {
-			toMake = append(toMake, u)
+	for _, u := range v.unbound {
+		if u.chosen {
 			continue
 		}
-		taken[found] = true
-		b.static = append(b.static, staticBinding{u.claim, found})
+		if found := u.matching.on(n, b.static); found != nil {
+			b.static = append(b.static, staticBinding{u, found})
+		}
 	}
-	for _, u := range toMake {
+	for _, u := range v.unbound {
+		if slices.ContainsFunc(b.static, func(s staticBinding) bool { return s.unboundClaim == u }) {
+			continue
+		}
 		on, noVolume, noStorage := u.provision.on(n)
 		if noVolume || noStorage {
 			return b, noVolume, noStorage
 		}
-		b.dynamic = append(b.dynamic, dynamicBinding{u.claim, on})
+		b.dynamic = append(b.dynamic, dynamicBinding{u, on})
 	}
 	return b, false, false
 }
 
-// migratedOn reports whether a node says that a CSI driver took the place of a plugin.
+// inBindingOrder puts first the claims whose volumes are being made for a node, and then the smallest, so that large volumes
+// are left for large claims.
+func inBindingOrder(unbound []*unboundClaim) {
+	slices.SortStableFunc(unbound, func(a, b *unboundClaim) int {
+		switch {
+		case a.chosen && b.chosen:
+			return 0
+		case a.chosen:
+			return -1
+		case b.chosen:
+			return 1
+		}
+		return a.size.Cmp(b.size)
+	})
+}
+
+// hasMigrated reports whether the node says that a CSI driver took the place of a plugin.
 //
 // Upstream: isPluginMigratedToCSIOnNode in plugins/volumebinding/binder.go.
-func migratedOn(plugin string, csiNode *storagev1.CSINode) bool {
-	return csiNode != nil && slices.Contains(strings.Split(csiNode.Annotations[corev1.MigratedPluginsAnnotationKey], ","), plugin)
+func (c *csiNode) hasMigrated(plugin string) bool {
+	return c != nil && slices.Contains(c.migrated, plugin)
 }

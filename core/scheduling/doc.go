@@ -4,8 +4,9 @@
 // # State
 //
 // A [Cluster] holds what placement needs to know of nodes and pods, aggregated: what each node
-// offers, what the pods on it take, its host ports, and the pods that wait. The caller feeds it
-// changes (SetNode, DeleteNode, SetPod, DeletePod) and may keep it between runs; building it from
+// offers, what the pods on it take, its host ports, and the pods that wait; and the claims, volumes and what
+// else is known of storage (storage.go). The caller feeds it
+// changes (SetNode, DeleteNode, SetPod, DeletePod, SetClaim and so on) and may keep it between runs; building it from
 // nothing gives the same answers, whatever the order of the changes. It is a plain value: not safe
 // for concurrent use, no locks, nothing running inside.
 //
@@ -36,6 +37,11 @@
 //	affinity.go       NodeAffinity, score weight 2
 //	ports.go          NodePorts
 //	fit.go            NodeResourcesFit
+//	restrictions.go   VolumeRestrictions
+//	limits.go         NodeVolumeLimits
+//	binding.go        VolumeBinding, with matching.go for volumes that are there and provisioning.go for those to be made
+//	storagescore.go   VolumeBinding's score, weight 1
+//	zones.go          VolumeZone
 //	least.go          NodeResourcesFit's LeastAllocated, score weight 1
 //	balanced.go       NodeResourcesBalancedAllocation, score weight 1
 //	spread.go         PodTopologySpread, score weight 2
@@ -48,6 +54,12 @@
 // counted where the pods are (terms.go). A board adds the counts up by domain (topology.go) and follows each placement.
 // A pod that fails may be let in by one that is placed after it, so such pods are tried again at the end of the run.
 //
+// Pods that mount nothing but what comes with them have nil [mounts], and the rules about volumes are not asked. Others are
+// grouped by what they mount (mounts.go); volumes.go asks the four rules in their order. A claim that waits for its pod is
+// bound in two runs: the first writes which volume it gets, or for which node one is to be made (assume.go, write.go),
+// and tells the pod its node (status.nominatedNodeName); when the controllers of volumes have bound the claim, another binds
+// the pod. In between each run serves the pod before all others, which keeps its room.
+//
 // NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
 //
 // # Where it differs from upstream
@@ -59,5 +71,7 @@
 // repeats: a change of the cluster is what makes a pod be looked at again.
 //
 // Victims are not chosen: for a pod that would fit if pods of lower priority went, the message ends
-// after the reasons of the filters. Volumes and claims for devices are not looked at.
+// after the reasons of the filters. Claims for devices are not looked at. Where upstream fails a pod with an error, since
+// some in-tree volume cannot be translated to its CSI driver or an ephemeral volume on a node has the claim of another pod,
+// that volume is not translated, or not counted.
 package scheduling

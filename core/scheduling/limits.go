@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -25,55 +26,65 @@ type attached struct {
 // Upstream: Filter in plugins/nodevolumelimits/csi.go, with the feature gate VolumeLimitScaling, which is on.
 func (v *volumes) overLimit(n *nodeState, m *moved) string {
 	s := v.storage
-	csiNode := s.csiNodes[n.name]
-	wanted := s.attachmentsOf(v.mounts, csiNode != nil)
+	csi := s.csiNodes[n.name]
+	wanted := s.attachmentsOf(v.mounts, csi != nil)
 	for _, a := range wanted {
-		if !s.hasDriver(a.driver, csiNode) {
+		if s.needsDriver(a.driver) && (csi == nil || !csi.drivers[a.driver]) {
 			return a.driver + " CSI driver is not installed on the node"
 		}
 	}
-	limits := attachLimits(csiNode)
-	if len(wanted) == 0 || len(limits) == 0 {
+	if len(wanted) == 0 || csi == nil || len(csi.limits) == 0 {
 		return ""
 	}
 	there := s.attachedOn(n, m)
-	more := map[string]int{}
 	for i, a := range wanted {
-		if !there.byPods[a.id] && !slices.Contains(wanted[:i], a) {
-			more[a.driver]++
+		limit, known := csi.limits[a.driver]
+		if !known || there.byPods[a.id] || slices.Contains(wanted[:i], a) {
+			continue
 		}
-	}
-	for driver, count := range more {
-		if limit, known := limits[driver]; known && there.count[driver]+count > limit {
+		more := 0
+		for j, other := range wanted[:i+1] {
+			if other.driver == a.driver && !there.byPods[other.id] && !slices.Contains(wanted[:j], other) {
+				more++
+			}
+		}
+		if there.count[a.driver]+more > limit {
 			return reasonAttachLimit
 		}
 	}
 	return ""
 }
 
-// hasDriver reports whether a driver is on the node if it says that pods need it there.
+// needsDriver reports whether a driver says that it must be on the nodes of pods that use it.
 //
 // Upstream: checkCSIDriverOnNode in plugins/nodevolumelimits/csi.go.
-func (s *storage) hasDriver(name string, csiNode *storagev1.CSINode) bool {
+func (s *storage) needsDriver(name string) bool {
 	driver := s.drivers[name]
-	if driver == nil || driver.Spec.PreventPodSchedulingIfMissing == nil || !*driver.Spec.PreventPodSchedulingIfMissing {
-		return true
-	}
-	return csiNode != nil && slices.ContainsFunc(csiNode.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == name })
+	return driver != nil && driver.Spec.PreventPodSchedulingIfMissing != nil && *driver.Spec.PreventPodSchedulingIfMissing
 }
 
-// attachLimits are the numbers of volumes that the drivers of a node can attach, without those that do not say.
-func attachLimits(csiNode *storagev1.CSINode) map[string]int {
-	if csiNode == nil {
-		return nil
+// csiNode is what a CSINode says.
+type csiNode struct {
+	drivers map[string]bool
+	// limits are the numbers of volumes that the drivers can attach, without those that do not say.
+	limits map[string]int
+	// migrated are the in-tree plugins of which the node says that a driver took their place.
+	migrated []string
+}
+
+func newCSINode(object *storagev1.CSINode) *csiNode {
+	c := &csiNode{
+		drivers: map[string]bool{}, limits: map[string]int{},
+		migrated: strings.Split(object.Annotations[corev1.MigratedPluginsAnnotationKey], ","),
 	}
-	limits := map[string]int{}
-	for i := range csiNode.Spec.Drivers {
-		if d := &csiNode.Spec.Drivers[i]; d.Allocatable != nil && d.Allocatable.Count != nil {
-			limits[d.Name] = int(*d.Allocatable.Count)
+	for i := range object.Spec.Drivers {
+		d := &object.Spec.Drivers[i]
+		c.drivers[d.Name] = true
+		if d.Allocatable != nil && d.Allocatable.Count != nil {
+			c.limits[d.Name] = int(*d.Allocatable.Count)
 		}
 	}
-	return limits
+	return c
 }
 
 // attachedOn is what is attached to a node once pods on it were moved. It is kept while nothing changes.

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,51 +15,61 @@ import (
 // Upstream: FindMatchingVolume in k8s.io/component-helpers/storage/volume/pv_helpers.go. Of equal volumes it takes any, and
 // this the first by name.
 type matching struct {
+	pvc      *corev1.PersistentVolumeClaim
+	selector labels.Selector
 	// given are those that name the claim. If there are any, no other will do.
 	given []*volume
-	// free are the others, the smallest first.
-	free byLabel[*volume]
+	// ofClass are all of the claim's class, the smallest first.
+	ofClass *byLabel[*volume]
 }
 
-func newMatching(pvc *corev1.PersistentVolumeClaim, ofClass map[string]*volume) matching {
-	var m matching
-	selector := labels.Everything()
+func (s *storage) newMatching(pvc *corev1.PersistentVolumeClaim) matching {
+	class := classOfClaim(pvc)
+	m := matching{pvc: pvc, selector: labels.Everything(), ofClass: s.bySize(class)}
 	if pvc.Spec.Selector != nil {
 		var err error
-		if selector, err = metav1.LabelSelectorAsSelector(pvc.Spec.Selector); err != nil {
+		if m.selector, err = metav1.LabelSelectorAsSelector(pvc.Spec.Selector); err != nil {
 			// The API server validates selectors: one that it let through in an older version selects nothing.
-			selector = labels.Nothing()
+			m.selector = labels.Nothing()
 		}
 	}
-	var free []*volume
-	for _, v := range ofClass {
-		pv := v.now()
-		switch {
-		case !suits(pv, pvc):
-		case names(pv, pvc):
+	for _, v := range s.ofClass[class] {
+		if pv := v.now(); names(pv, pvc) && suits(pv, pvc) {
 			m.given = append(m.given, v)
-		case pv.Spec.ClaimRef == nil && pv.Status.Phase == corev1.VolumeAvailable && selector.Matches(labels.Set(pv.Labels)) &&
-			hasModes(pv, pvc):
-			free = append(free, v)
 		}
 	}
-	byName := func(a, b *volume) int { return cmp.Compare(a.object.Name, b.object.Name) }
 	slices.SortFunc(m.given, byName)
-	slices.SortFunc(free, func(a, b *volume) int {
-		sizeA, sizeB := a.object.Spec.Capacity[corev1.ResourceStorage], b.object.Spec.Capacity[corev1.ResourceStorage]
-		return cmp.Or(sizeA.Cmp(sizeB), byName(a, b))
-	})
-	for _, v := range free {
-		label, values := labelOfVolume(v.object)
-		m.free.add(v, label, values)
-	}
 	return m
 }
 
-// on is the volume for the claim on a node, nil if there is none.
-func (m *matching) on(n *nodeState, taken map[*volume]bool) *volume {
+func byName(a, b *volume) int { return cmp.Compare(a.object.Name, b.object.Name) }
+
+// bySize are the volumes of a class, the smallest first. They are kept while the class has the same.
+func (s *storage) bySize(class string) *byLabel[*volume] {
+	found := s.sorted[class]
+	if found != nil {
+		return found
+	}
+	all := slices.SortedFunc(maps.Values(s.ofClass[class]), func(a, b *volume) int {
+		sizeA, sizeB := a.object.Spec.Capacity[corev1.ResourceStorage], b.object.Spec.Capacity[corev1.ResourceStorage]
+		return cmp.Or(sizeA.Cmp(sizeB), byName(a, b))
+	})
+	found = &byLabel[*volume]{}
+	for _, v := range all {
+		label, values := labelOfVolume(v.object)
+		found.add(v, label, values)
+	}
+	s.sorted[class] = found
+	return found
+}
+
+// on is the volume for the claim on a node, nil if there is none but those that were taken before.
+func (m *matching) on(n *nodeState, before []staticBinding) *volume {
+	taken := func(v *volume) bool {
+		return slices.ContainsFunc(before, func(s staticBinding) bool { return s.volume == v })
+	}
 	for _, v := range m.given {
-		if taken[v] {
+		if taken(v) {
 			continue
 		}
 		if reaches(v.affinity, n) {
@@ -66,8 +77,14 @@ func (m *matching) on(n *nodeState, taken map[*volume]bool) *volume {
 		}
 		return nil
 	}
-	found, _ := m.free.first(n.node.Labels, func(v *volume) bool { return !taken[v] && reaches(v.affinity, n) })
+	found, _ := m.ofClass.first(n.node.Labels, func(v *volume) bool { return m.isFree(v.now()) && !taken(v) && reaches(v.affinity, n) })
 	return found
+}
+
+// isFree reports whether the claim can be bound to a volume that is for no claim.
+func (m *matching) isFree(pv *corev1.PersistentVolume) bool {
+	return pv.Spec.ClaimRef == nil && pv.Status.Phase == corev1.VolumeAvailable && suits(pv, m.pvc) &&
+		m.selector.Matches(labels.Set(pv.Labels)) && hasModes(pv, m.pvc)
 }
 
 // suits reports whether a volume is large enough for a claim and of its mode and attributes.

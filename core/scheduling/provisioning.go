@@ -18,10 +18,34 @@ const noProvisioner = "kubernetes.io/no-provisioner"
 //
 // Upstream: checkVolumeProvisions in plugins/volumebinding/binder.go.
 type provision struct {
-	class *storagev1.StorageClass
+	class *storageClass
 	// counted is set if the driver tells where it has how much, and capacities are those that are enough.
 	counted    bool
 	capacities byLabel[*capacity]
+}
+
+// storageClass is a StorageClass, and what its allowedTopologies ask of nodes.
+type storageClass struct {
+	*storagev1.StorageClass
+	topologies []labels.Selector
+}
+
+func newStorageClass(object *storagev1.StorageClass) *storageClass {
+	class := &storageClass{StorageClass: object}
+	for _, term := range object.AllowedTopologies {
+		// An empty term allows nothing, and so does one that the API server let through in an older version.
+		if selector, err := v1helper.TopologySelectorRequirementsAsSelector(term.MatchLabelExpressions); err == nil && len(term.MatchLabelExpressions) > 0 {
+			class.topologies = append(class.topologies, selector)
+		}
+	}
+	return class
+}
+
+// allows reports whether volumes of the class can be made for a node with these labels.
+//
+// Upstream: MatchTopologySelectorTerms in pkg/apis/core/v1/helper/helpers.go.
+func (c *storageClass) allows(of labels.Set) bool {
+	return len(c.AllowedTopologies) == 0 || slices.ContainsFunc(c.topologies, func(s labels.Selector) bool { return s.Matches(of) })
 }
 
 func (s *storage) newProvision(pvc *corev1.PersistentVolumeClaim) provision {
@@ -52,8 +76,7 @@ func (s *storage) newProvision(pvc *corev1.PersistentVolumeClaim) provision {
 // on tells whether the volume can be made for a node: noVolume if nobody makes any there, noStorage if there is too little
 // to make it of. The capacity is nil if it does not count.
 func (p *provision) on(n *nodeState) (c *capacity, noVolume, noStorage bool) {
-	if p.class.Provisioner == "" || p.class.Provisioner == noProvisioner ||
-		!v1helper.MatchTopologySelectorTerms(p.class.AllowedTopologies, labels.Set(n.node.Labels)) {
+	if p.class.Provisioner == "" || p.class.Provisioner == noProvisioner || !p.class.allows(labels.Set(n.node.Labels)) {
 		return nil, true, false
 	}
 	if !p.counted {

@@ -12,10 +12,11 @@ import (
 type storage struct {
 	claims  map[types.NamespacedName]*claim
 	volumes map[string]*volume
-	// ofClass are the volumes by storage class.
+	// ofClass are the volumes by storage class, and sorted the same in order of size, of those classes that were asked for.
 	ofClass    map[string]map[string]*volume
-	classes    map[string]*storagev1.StorageClass
-	csiNodes   map[string]*storagev1.CSINode
+	sorted     map[string]*byLabel[*volume]
+	classes    map[string]*storageClass
+	csiNodes   map[string]*csiNode
 	drivers    map[string]*storagev1.CSIDriver
 	capacities map[types.NamespacedName]*capacity
 	// attachments are by node and name, attachedTo the nodes by name.
@@ -59,8 +60,9 @@ func newStorage() storage {
 		claims:      map[types.NamespacedName]*claim{},
 		volumes:     map[string]*volume{},
 		ofClass:     map[string]map[string]*volume{},
-		classes:     map[string]*storagev1.StorageClass{},
-		csiNodes:    map[string]*storagev1.CSINode{},
+		sorted:      map[string]*byLabel[*volume]{},
+		classes:     map[string]*storageClass{},
+		csiNodes:    map[string]*csiNode{},
 		drivers:     map[string]*storagev1.CSIDriver{},
 		capacities:  map[types.NamespacedName]*capacity{},
 		attachments: map[string]map[string]*storagev1.VolumeAttachment{},
@@ -112,6 +114,7 @@ func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
 		c.storage.ofClass[class] = map[string]*volume{}
 	}
 	c.storage.ofClass[class][pv.Name] = v
+	delete(c.storage.sorted, class)
 }
 
 // DeleteVolume removes a PersistentVolume.
@@ -123,6 +126,7 @@ func (c *Cluster) DeleteVolume(name string) {
 	c.storage.version++
 	delete(c.storage.volumes, name)
 	class := classOfVolume(v.object)
+	delete(c.storage.sorted, class)
 	if delete(c.storage.ofClass[class], name); len(c.storage.ofClass[class]) == 0 {
 		delete(c.storage.ofClass, class)
 	}
@@ -131,7 +135,7 @@ func (c *Cluster) DeleteVolume(name string) {
 // SetStorageClass adds a StorageClass or replaces the one of its name.
 func (c *Cluster) SetStorageClass(class *storagev1.StorageClass) {
 	c.storage.version++
-	c.storage.classes[class.Name] = class
+	c.storage.classes[class.Name] = newStorageClass(class)
 }
 
 // DeleteStorageClass removes a StorageClass.
@@ -143,7 +147,7 @@ func (c *Cluster) DeleteStorageClass(name string) {
 // SetCSINode adds a CSINode or replaces the one of its name.
 func (c *Cluster) SetCSINode(node *storagev1.CSINode) {
 	c.storage.version++
-	c.storage.csiNodes[node.Name] = node
+	c.storage.csiNodes[node.Name] = newCSINode(node)
 }
 
 // DeleteCSINode removes a CSINode.

@@ -30,6 +30,8 @@ type volumes struct {
 	bound   []*volume
 	unbound []*unboundClaim
 	zones   []zone
+	// last is the last answer of bind, since a node is asked for several times in a row.
+	last binding
 	// assumed is how many assumptions of the run it has in it.
 	assumed int
 }
@@ -57,6 +59,7 @@ func (c *Cluster) newVolumes(m *mounts) *volumes {
 			v.zones = append(v.zones, zonesOf(found.object)...)
 		}
 	}
+	inBindingOrder(v.unbound)
 	return v
 }
 

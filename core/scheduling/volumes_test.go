@@ -369,3 +369,44 @@ func TestAPodWhoseVolumeCannotBeMadeLooksForAnotherNode(t *testing.T) {
 		t.Errorf("where nobody tells what there is, it goes where it was promised: %v", got)
 	}
 }
+
+// BenchmarkPlaceVolumes places pods that each have a claim of their own, on nodes that attach so many volumes.
+func BenchmarkPlaceVolumes(b *testing.B) {
+	const nodes, pods = 1000, 1000
+	for name, change := range map[string]func(c *scheduling.Cluster, i int) *corev1.PersistentVolumeClaim{
+		"bound": func(c *scheduling.Cluster, i int) *corev1.PersistentVolumeClaim {
+			c.SetVolume(volume(fmt.Sprintf("v%d", i), "now"))
+			return claim(fmt.Sprintf("c%d", i), "now", boundTo(fmt.Sprintf("v%d", i)))
+		},
+		"local": func(c *scheduling.Cluster, i int) *corev1.PersistentVolumeClaim {
+			c.SetVolume(volume(fmt.Sprintf("v%d", i), "given", onlyOn(fmt.Sprintf("node-%d", i%nodes))))
+			return claim(fmt.Sprintf("c%d", i), "given")
+		},
+		"made": func(_ *scheduling.Cluster, i int) *corev1.PersistentVolumeClaim {
+			return claim(fmt.Sprintf("c%d", i), "made")
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := scheduling.NewCluster()
+			for _, class := range classes() {
+				c.SetStorageClass(class)
+			}
+			for i := range nodes {
+				n := fmt.Sprintf("node-%d", i)
+				c.SetNode(node(n, inZone("a"), offering("cpu=32", "memory=128Gi", "pods=256")))
+				c.SetCSINode(attaching(n, 20))
+			}
+			for i := range pods {
+				c.SetClaim(change(c, i))
+				c.SetPod(pod(fmt.Sprintf("pod-%d", i), mounting(fmt.Sprintf("c%d", i)), asking("cpu=100m", "memory=100Mi")))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if placed := len(c.Place(1, now).Placements); placed != pods {
+					b.Fatalf("placed %d of %d", placed, pods)
+				}
+			}
+			b.ReportMetric(float64(pods*b.N)/b.Elapsed().Seconds(), "pods/s")
+		})
+	}
+}

@@ -279,7 +279,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 3)
-		stored := anyShelf(t, nodes, assigned, pending)
+		stored := anyShelf(t, nodes, assigned, pending, true)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -314,7 +314,7 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	manyChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
-		stored := anyShelf(t, nodes, assigned, pending)
+		stored := anyShelf(t, nodes, assigned, pending, false)
 		kept := scheduling.NewCluster()
 		for _, node := range nodes {
 			kept.SetNode(node)

@@ -29,7 +29,9 @@ import (
 // shelf is what a cluster has of volumes.
 type shelf struct {
 	// calm ones have claims that are bound or can be, so that pods get to the scores.
-	calm        bool
+	calm bool
+	// twice lets pods mount a claim twice. It then gets two volumes, of which upstream later takes any.
+	twice       bool
 	claims      map[string]*corev1.PersistentVolumeClaim
 	volumes     map[string]*corev1.PersistentVolume
 	classes     []*storagev1.StorageClass
@@ -163,8 +165,8 @@ func (s shelf) checkBinding(t *rapid.T, nodes []*corev1.Node, placed scheduling.
 func rarely(t *rapid.T, what string) bool { return rapid.IntRange(0, 15).Draw(t, what) == 7 }
 
 // anyShelf has volumes for a cluster, and makes its pods mount some. A third of the clusters have none.
-func anyShelf(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod) shelf {
-	s := shelf{claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}}
+func anyShelf(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, twice bool) shelf {
+	s := shelf{twice: twice, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}}
 	if rapid.IntRange(0, 2).Draw(t, "has volumes") == 0 {
 		return s
 	}
@@ -184,6 +186,10 @@ func anyShelf(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod)
 	}
 	for _, pod := range pending {
 		s.mount(t, pod)
+		if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Ephemeral != nil }) {
+			// Where its claim is another's, upstream fails to judge its node for anybody else.
+			pod.Status.NominatedNodeName = ""
+		}
 	}
 	names := slices.Sorted(maps.Keys(s.volumes))
 	for i := range rapid.SampledFrom([]int{0, 0, 2, 5}).Draw(t, "attachments") {
@@ -424,8 +430,7 @@ func (s *shelf) addFree(t *rapid.T, number int) {
 	s.volumes[pv.Name] = pv
 }
 
-// mount has a pod mount a few volumes, none of them twice: the claim would get two volumes, of which upstream later takes
-// any.
+// mount has a pod mount a few volumes.
 func (s *shelf) mount(t *rapid.T, pod *corev1.Pod) {
 	kinds := []string{"claim", "claim", "claim", "made", "disk", "else"}
 	if s.calm {
@@ -436,7 +441,7 @@ func (s *shelf) mount(t *rapid.T, pod *corev1.Pod) {
 		switch rapid.SampledFrom(kinds).Draw(t, "mount is") {
 		case "claim":
 			source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: fmt.Sprintf("c%d", rapid.IntRange(0, 3).Draw(t, "claim"))}
-			if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return cmp.Equal(v.PersistentVolumeClaim, source) }) {
+			if !s.twice && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return cmp.Equal(v.PersistentVolumeClaim, source) }) {
 				continue
 			}
 			v.PersistentVolumeClaim = source
