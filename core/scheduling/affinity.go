@@ -9,11 +9,10 @@ import (
 
 const (
 	reasonAffinity         = "node(s) didn't match Pod's node affinity/selector"
+	reasonEnforced         = "node(s) didn't match scheduler-enforced node affinity"
 	reasonAffinityConflict = "pod affinity terms conflict"
 	// reasonNotNamed is what upstream's framework says of nodes outside a PreFilterResult.
 	reasonNotNamed = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
-	// affinityWeight is the weight of NodeAffinity in upstream's default profile.
-	affinityWeight = 2
 )
 
 // affinity is what a pod asks of a node's labels and name.
@@ -25,10 +24,17 @@ type affinity struct {
 	// names is the set of nodes that the terms name, nil when some term names none. It may be
 	// empty: then the terms contradict each other and no node will do.
 	names sets.Set[string]
+	// added is what the profile asks of all nodes, nil for nothing, and addedPreferred what it prefers.
+	added          *nodeaffinity.NodeSelector
+	addedPreferred *nodeaffinity.PreferredSchedulingTerms
+	// none is set where the rule is off.
+	none bool
 }
 
-func newAffinity(pod *corev1.Pod) affinity {
-	a := affinity{required: nodeaffinity.GetRequiredNodeAffinity(pod)}
+func newAffinity(p *profile, pod *corev1.Pod) affinity {
+	a := affinity{
+		required: nodeaffinity.GetRequiredNodeAffinity(pod), added: p.required, addedPreferred: p.preferred, none: !p.Filters[NodeAffinity],
+	}
 	if pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil {
 		return a
 	}
@@ -38,7 +44,7 @@ func newAffinity(pod *corev1.Pod) affinity {
 		// prefers nothing.
 		a.preferred, _ = nodeaffinity.NewPreferredSchedulingTerms(terms)
 	}
-	if node.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+	if node.RequiredDuringSchedulingIgnoredDuringExecution != nil && p.PreFilters[NodeAffinity] {
 		a.names = namedNodes(node.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms)
 	}
 	return a
@@ -83,6 +89,12 @@ func isNamed(c *class, node *corev1.Node) string {
 // matchesAffinity refuses nodes that do not match nodeSelector or the required terms. Terms that
 // cannot be parsed match nothing.
 func matchesAffinity(c *class, node *corev1.Node) string {
+	if c.affinity.none {
+		return ""
+	}
+	if c.affinity.added != nil && !c.affinity.added.Match(node) {
+		return reasonEnforced
+	}
 	if match, _ := c.affinity.required.Match(node); !match {
 		return reasonAffinity
 	}
@@ -91,8 +103,12 @@ func matchesAffinity(c *class, node *corev1.Node) string {
 
 // preference is the sum of the weights of the preferred terms that the node matches.
 func preference(c *class, node *corev1.Node) int64 {
-	if c.affinity.preferred == nil {
-		return 0
+	var sum int64
+	if c.affinity.addedPreferred != nil {
+		sum = c.affinity.addedPreferred.Score(node)
 	}
-	return c.affinity.preferred.Score(node)
+	if c.affinity.preferred != nil {
+		sum += c.affinity.preferred.Score(node)
+	}
+	return sum
 }

@@ -12,10 +12,10 @@ type around struct {
 
 // around starts it for a group. The caller releases it.
 func (r *run) around(g group, k *kin) around {
-	volumes := r.cluster.newVolumes(g.mounts)
+	volumes := r.cluster.newVolumes(g.class.profile, g.mounts)
 	return around{
 		spreads:  r.cluster.newSpreads(g.class, g.class.spreading.hard, true),
-		interpod: r.cluster.newInterpod(g.neighbourhood, k, r.heard[k].terms),
+		interpod: r.cluster.newInterpod(g.class.profile, g.neighbourhood, k, r.heard[k].terms),
 		volumes:  volumes,
 		barred:   bars(g.class, volumes),
 	}
@@ -43,7 +43,7 @@ func (a *around) refresh(c *Cluster) bool {
 	if !a.volumes.stale() {
 		return false
 	}
-	a.volumes = c.newVolumes(a.volumes.mounts)
+	a.volumes = c.newVolumes(a.volumes.profile, a.volumes.mounts)
 	return true
 }
 

@@ -106,7 +106,7 @@ func (s *storage) promised(e *entry) bool {
 	if e.mounts == nil || node == "" {
 		return false
 	}
-	if _, reason := s.bars(e.mounts); reason != "" {
+	if _, reason := s.bars(e.class.profile, e.mounts); reason != "" {
 		return false
 	}
 	begun := false

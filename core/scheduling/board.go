@@ -56,6 +56,9 @@ var nodeRules = []nodeRule{
 // refusal is the first reason to refuse the node that can be read from its object, and the plugin whose it is.
 func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 	for _, rule := range nodeRules {
+		if !c.profile.Filters[rule.plugin] {
+			continue
+		}
 		if reason := rule.refuse(c, node); reason != "" {
 			return rule.plugin, reason
 		}
@@ -126,7 +129,26 @@ func (b *board) score(n *nodeState) int64 {
 			return closed
 		}
 	}
-	return leastAllocated(c.least, n) + balancedAllocation(c.balanced, n) + b.volumes.score(n)
+	return c.score(n) + b.volumes.weighted(c, n)
+}
+
+// score is the weighted sum of the scores by resources.
+func (c *class) score(n *nodeState) int64 {
+	return c.profile.weights.fit*c.fitScore(n) + c.profile.weights.balanced*c.balanceScore(n)
+}
+
+func (c *class) fitScore(n *nodeState) int64 {
+	if c.profile.plain {
+		return leastAllocated(c.least, n)
+	}
+	return c.profile.fitScore(&c.wants, n)
+}
+
+func (c *class) balanceScore(n *nodeState) int64 {
+	if c.profile.plain {
+		return balancedAllocation(c.balanced, n)
+	}
+	return c.profile.balanceScore(&c.wants, n)
 }
 
 // follow brings the board up to the placements that the run has made since it last looked.
@@ -187,10 +209,10 @@ func (b *board) totals() (totals []int64, constant int64) {
 		}
 	}
 	if len(b.soft) > 0 {
-		addSpreadScores(b.soft, !b.class.spreading.defaulted, totals, sized(&b.work.scores, len(totals)))
+		addSpreadScores(b.soft, !b.class.spreading.defaulted, b.class.profile.weights.spread, totals, sized(&b.work.scores, len(totals)))
 	}
 	if b.interpod.scored() {
-		b.interpod.addScores(totals, sized(&b.work.scores, len(totals)))
+		b.interpod.addScores(b.class.profile.weights.interpod, totals, sized(&b.work.scores, len(totals)))
 	}
 	return totals, 0
 }
@@ -219,15 +241,16 @@ func (b *board) unrefused() []int64 {
 
 // byObject is the weighted sum of the normalized scores over the node object.
 func (b *board) byObject(at int, avoid, prefer int64) int64 {
-	total := int64(taintWeight * maxScore)
+	weights := &b.class.profile.weights
+	total := weights.taints * maxScore
 	if avoid > 0 {
-		total = taintWeight * normalize(b.avoidances[at], avoid, true)
+		total = weights.taints * normalize(b.avoidances[at], avoid, true)
 	}
 	if prefer > 0 {
-		total += affinityWeight * normalize(b.preferences[at], prefer, false)
+		total += weights.affinity * normalize(b.preferences[at], prefer, false)
 	}
 	if b.images != nil {
-		total += b.images[at]
+		total += weights.images * b.images[at]
 	}
 	return total
 }

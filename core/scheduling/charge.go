@@ -75,7 +75,13 @@ func isScalar(name corev1.ResourceName) bool {
 		strings.HasPrefix(s, corev1.ResourceAttachableVolumesPrefix) {
 		return true
 	}
-	if !strings.Contains(s, "/") || strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix) {
+	return isExtended(name)
+}
+
+// isExtended follows IsExtendedResourceName in pkg/apis/core/v1/helper/helpers.go.
+func isExtended(name corev1.ResourceName) bool {
+	s := string(name)
+	if strings.Contains(s, corev1.ResourceDefaultNamespacePrefix) || !strings.Contains(s, "/") || strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix) {
 		return false
 	}
 	return len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+s)) == 0

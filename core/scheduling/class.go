@@ -9,6 +9,7 @@ import (
 //
 // Upstream: the pod signatures of the OpportunisticBatching gate (KEP 5598).
 type class struct {
+	profile       *profile
 	priority      int32
 	neverPreempts bool
 	tolerations   []corev1.Toleration
@@ -19,25 +20,39 @@ type class struct {
 	balanced      share
 	images        []string
 	spreading     spreading
+	// wants is for profiles that score other resources than the default one.
+	wants wants
 
 	key  string
 	refs int
 }
 
-func newClass(pod *corev1.Pod, spreading spreading) *class {
+func newClass(p *profile, pod *corev1.Pod, spreading spreading) *class {
 	policy := pod.Spec.PreemptionPolicy
-	return &class{
+	c := &class{
+		profile:       p,
 		priority:      priorityOf(pod),
 		neverPreempts: policy != nil && *policy == corev1.PreemptNever,
 		tolerations:   pod.Spec.Tolerations,
-		affinity:      newAffinity(pod),
+		affinity:      newAffinity(p, pod),
 		ports:         hostPortsOf(pod),
-		request:       newRequest(pod),
+		request:       newRequest(p, pod),
 		least:         leastShare(pod),
 		balanced:      balancedShare(pod),
 		images:        imageNames(pod),
 		spreading:     spreading,
 	}
+	c.neverPreempts = c.neverPreempts || !p.Preempts
+	if !p.plain {
+		c.wants = wantsOf(pod, p)
+	}
+	if !p.Filters[NodePorts] {
+		c.ports = nil
+	}
+	if p.weights.images == 0 {
+		c.images = nil
+	}
+	return c
 }
 
 // chargeOf finds the charge that the pod shares with others, or makes it.
@@ -56,10 +71,12 @@ func (c *Cluster) chargeOf(pod *corev1.Pod) *charge {
 // classOf finds the class that the pod shares with others, or makes it.
 func (c *Cluster) classOf(pod *corev1.Pod) *class {
 	spreading := c.spreadingOf(pod)
-	c.key = appendSpreading(appendConstraints(appendResources(c.key[:0], pod), pod), &spreading)
+	p := c.profileOf(pod)
+	c.key = appendString(c.key[:0], p.SchedulerName)
+	c.key = appendSpreading(appendConstraints(appendResources(c.key, pod), pod), &spreading)
 	shared, ok := c.classes[string(c.key)]
 	if !ok {
-		shared = newClass(pod, spreading)
+		shared = newClass(p, pod, spreading)
 		shared.key = string(c.key)
 		c.classes[shared.key] = shared
 	}

@@ -21,8 +21,9 @@ type Cluster struct {
 	// imageNodes counts the nodes that have an image, by its name.
 	imageNodes map[string]int
 
-	pods    map[types.NamespacedName]*entry
-	waiting map[types.NamespacedName]*entry
+	profiles map[string]*profile
+	pods     map[types.NamespacedName]*entry
+	waiting  map[types.NamespacedName]*entry
 
 	charges map[string]*charge
 	classes map[string]*class
@@ -86,9 +87,18 @@ type entry struct {
 	mounts *mounts
 }
 
-// NewCluster returns an empty cluster.
-func NewCluster() *Cluster {
+// NewCluster returns an empty cluster whose pods are placed by profiles, one for each schedulerName: the default profile,
+// if none are given.
+func NewCluster(profiles ...Profile) *Cluster {
+	if len(profiles) == 0 {
+		profiles = []Profile{DefaultProfile()}
+	}
+	ready := map[string]*profile{}
+	for _, p := range profiles {
+		ready[p.SchedulerName] = newProfile(p)
+	}
 	return &Cluster{
+		profiles:       ready,
 		index:          map[string]int{},
 		imageNodes:     map[string]int{},
 		pods:           map[types.NamespacedName]*entry{},
@@ -150,7 +160,7 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 		c.pods[name] = e
 		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
-	case waits(pod):
+	case c.waits(pod):
 		e := &entry{
 			pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod),
 		}

@@ -162,17 +162,37 @@ func (c *Cluster) defaultSelector(pod *corev1.Pod) labels.Selector {
 
 // spreadingOf is newSpreading with the default constraints for a pod without its own.
 func (c *Cluster) spreadingOf(pod *corev1.Pod) spreading {
-	if len(pod.Spec.TopologySpreadConstraints) > 0 {
-		return newSpreading(pod)
+	p := c.profileOf(pod)
+	s := c.spreadingBy(p, pod)
+	if !p.Filters[PodTopologySpread] {
+		s.hard = nil
 	}
-	s := spreading{namespace: pod.Namespace, defaulted: true}
+	if p.weights.spread == 0 {
+		s.soft = nil
+	}
+	return s
+}
+
+func (c *Cluster) spreadingBy(p *profile, pod *corev1.Pod) spreading {
+	if len(pod.Spec.TopologySpreadConstraints) > 0 {
+		return newSpreading(pod, pod.Spec.TopologySpreadConstraints)
+	}
+	s := spreading{namespace: pod.Namespace}
+	if p.SystemDefaults {
+		s.soft = append(s.soft, defaultConstraints...)
+	} else {
+		s = newSpreading(pod, p.DefaultConstraints)
+	}
+	s.defaulted = p.SystemDefaults
 	selector := c.defaultSelector(pod)
 	if selector.Empty() {
-		return s
+		s.hard, s.soft = nil, nil
 	}
-	s.soft = append(s.soft, defaultConstraints...)
-	for i := range s.soft {
-		s.soft[i].selector = selector
+	for _, list := range [][]spreadConstraint{s.hard, s.soft} {
+		for i := range list {
+			list[i].selector = selector
+			list[i].self = selector.Matches(labels.Set(pod.Labels))
+		}
 	}
 	return s
 }

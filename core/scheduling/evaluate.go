@@ -1,6 +1,7 @@
 package scheduling
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,8 +50,12 @@ type NodeEvaluation struct {
 // Evaluate answers for one pod what Place would weigh, whether or not the pod is waiting, and changes
 // nothing.
 func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
+	prof := c.profileOf(pod)
+	if prof == nil {
+		return Evaluation{Message: fmt.Sprintf("no profile places pods whose schedulerName is %q", pod.Spec.SchedulerName)}
+	}
 	like := &entry{
-		pod: pod, class: newClass(pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
+		pod: pod, class: newClass(prof, pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
 		kin: &kin{namespace: pod.Namespace, labels: pod.Labels}, mounts: c.mountsOf(pod),
 	}
 	defer c.releaseNeighbourhood(like.neighbourhood)
@@ -106,7 +111,7 @@ func (b *board) detail() detail {
 	if b.full {
 		return d
 	}
-	open := b.unrefused()
+	open, weights := b.unrefused(), &b.class.profile.weights
 	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
 	score := func(plugin string, of func(at int) int64) {
 		d[plugin] = make([]int64, len(open))
@@ -116,29 +121,29 @@ func (b *board) detail() detail {
 	}
 	score(TaintToleration, func(at int) int64 {
 		if avoid == 0 {
-			return taintWeight * maxScore
+			return weights.taints * maxScore
 		}
-		return taintWeight * normalize(b.avoidances[at], avoid, true)
+		return weights.taints * normalize(b.avoidances[at], avoid, true)
 	})
 	if prefer > 0 {
-		score(NodeAffinity, func(at int) int64 { return affinityWeight * normalize(b.preferences[at], prefer, false) })
+		score(NodeAffinity, func(at int) int64 { return weights.affinity * normalize(b.preferences[at], prefer, false) })
 	}
 	if b.images != nil {
-		score(ImageLocality, func(at int) int64 { return b.images[at] })
+		score(ImageLocality, func(at int) int64 { return weights.images * b.images[at] })
 	}
-	score(NodeResourcesFit, func(at int) int64 { return leastAllocated(b.class.least, b.nodes[at]) })
-	score(NodeResourcesBalancedAllocation, func(at int) int64 { return balancedAllocation(b.class.balanced, b.nodes[at]) })
+	score(NodeResourcesFit, func(at int) int64 { return weights.fit * b.class.fitScore(b.nodes[at]) })
+	score(NodeResourcesBalancedAllocation, func(at int) int64 { return weights.balanced * b.class.balanceScore(b.nodes[at]) })
 	if b.volumes.scored() {
-		score(VolumeBinding, func(at int) int64 { return b.volumes.score(b.nodes[at]) })
+		score(VolumeBinding, func(at int) int64 { return b.volumes.weighted(b.class, b.nodes[at]) })
 	}
 	zero := func(at int) int64 { return min(open[at], 0) } // closed ones stay so
 	if len(b.soft) > 0 {
 		score(PodTopologySpread, zero)
-		addSpreadScores(b.soft, !b.class.spreading.defaulted, d[PodTopologySpread], make([]int64, len(open)))
+		addSpreadScores(b.soft, !b.class.spreading.defaulted, weights.spread, d[PodTopologySpread], make([]int64, len(open)))
 	}
 	if b.interpod.scored() {
 		score(InterPodAffinity, zero)
-		b.interpod.addScores(d[InterPodAffinity], make([]int64, len(open)))
+		b.interpod.addScores(weights.interpod, d[InterPodAffinity], make([]int64, len(open)))
 	}
 	return d
 }

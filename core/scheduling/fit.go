@@ -11,7 +11,9 @@ const reasonTooManyPods = "Too many pods"
 // a place; upstream then looks no further than the number of pods.
 type request struct {
 	amounts
-	asks    bool
+	asks bool
+	// none is set where the rule is off.
+	none    bool
 	scalars []scalarRequest
 }
 
@@ -21,11 +23,12 @@ type scalarRequest struct {
 }
 
 // newRequest follows computePodResourceRequest in plugins/noderesources/fit.go.
-func newRequest(pod *corev1.Pod) request {
+func newRequest(p *profile, pod *corev1.Pod) request {
 	r := request{amounts: newAmounts(podresource.PodRequests(pod, podresource.PodResourcesOptions{}))}
 	r.asks = r.cpu != 0 || r.memory != 0 || r.storage != 0 || len(r.amounts.scalars) > 0
+	r.none = !p.Filters[NodeResourcesFit]
 	for _, name := range sortedScalars(r.amounts.scalars) {
-		if value := r.amounts.scalars[name]; value > 0 {
+		if value := r.amounts.scalars[name]; value > 0 && !p.ignores(name) {
 			r.scalars = append(r.scalars, scalarRequest{name, value})
 		}
 	}
@@ -36,6 +39,9 @@ func newRequest(pod *corev1.Pod) request {
 //
 // Upstream: fitsRequest in plugins/noderesources/fit.go.
 func (r *request) fits(offered, used *amounts) bool {
+	if r.none {
+		return true
+	}
 	if used.pods+1 > offered.pods {
 		return false
 	}

@@ -2,7 +2,7 @@ package scheduling
 
 import corev1 "k8s.io/api/core/v1"
 
-// SchedulerName is the spec.schedulerName of the pods that this package places.
+// SchedulerName is the spec.schedulerName of the default profile.
 const SchedulerName = corev1.DefaultSchedulerName
 
 // waits reports whether the pod is to be placed here: unassigned, ours, not going away, not finished
@@ -11,9 +11,8 @@ const SchedulerName = corev1.DefaultSchedulerName
 //
 // Upstream: plugins/schedulinggates/scheduling_gates.go, responsibleForPod in eventhandlers.go and
 // skipPodSchedule in schedule_one.go.
-func waits(pod *corev1.Pod) bool {
-	ours := pod.Spec.SchedulerName == SchedulerName || pod.Spec.SchedulerName == ""
-	return pod.Spec.NodeName == "" && ours && pod.DeletionTimestamp == nil &&
+func (c *Cluster) waits(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName == "" && c.profileOf(pod) != nil && pod.DeletionTimestamp == nil &&
 		!finished(pod) && len(pod.Spec.SchedulingGates) == 0
 }
 

@@ -3,10 +3,9 @@ package scheduling
 import "math"
 
 const (
-	reasonNear     = "node(s) didn't match pod affinity rules"
-	reasonApart    = "node(s) didn't match pod anti-affinity rules"
-	reasonKeptOff  = "node(s) didn't satisfy existing pods anti-affinity rules"
-	interpodWeight = 2
+	reasonNear    = "node(s) didn't match pod affinity rules"
+	reasonApart   = "node(s) didn't match pod anti-affinity rules"
+	reasonKeptOff = "node(s) didn't satisfy existing pods anti-affinity rules"
 )
 
 // tally is a number for each domain of a label.
@@ -65,18 +64,25 @@ type interpod struct {
 	// keptOff and liked are what others say, by label, and keepers how often somebody keeps the class off.
 	keptOff, liked []told
 	keepers        int64
+	// profile is that of the class.
+	profile *profile
+	// off is set where the rule refuses nothing.
+	off bool
 }
 
 // newInterpod starts it for a class whose pods hear these terms; nil if there is nothing to ask. The caller releases it.
-func (c *Cluster) newInterpod(n *neighbourhood, k *kin, heard []*carried) *interpod {
+func (c *Cluster) newInterpod(prof *profile, n *neighbourhood, k *kin, heard []*carried) *interpod {
 	if n == nil && len(heard) == 0 {
 		return nil
 	}
-	p := &interpod{}
+	p := &interpod{profile: prof, off: !prof.Filters[InterPodAffinity]}
 	if n != nil {
 		p.ask(c, n, k)
 	}
 	for _, s := range heard {
+		if !s.keepsOff && prof.IgnorePreferredTerms && len(p.preferred) == 0 {
+			continue
+		}
 		list := &p.liked
 		if s.keepsOff {
 			list = &p.keptOff
@@ -84,7 +90,7 @@ func (c *Cluster) newInterpod(n *neighbourhood, k *kin, heard []*carried) *inter
 		t := c.toldAbout(list, s.topologyKey)
 		t.said[s] = true
 		for i, count := range s.counts {
-			if count != 0 && t.add(i, worth(s)*int64(count)) && s.keepsOff {
+			if count != 0 && t.add(i, p.worth(s)*int64(count)) && s.keepsOff {
 				p.keepers += int64(count)
 			}
 		}
@@ -93,9 +99,12 @@ func (c *Cluster) newInterpod(n *neighbourhood, k *kin, heard []*carried) *inter
 }
 
 // worth is what one pod that says a term adds.
-func worth(s *carried) int64 {
-	if s.keepsOff {
+func (p *interpod) worth(s *carried) int64 {
+	switch {
+	case s.keepsOff:
 		return 1
+	case s.required:
+		return p.profile.HardPodAffinityWeight
 	}
 	return s.weight
 }
@@ -181,7 +190,7 @@ func (p *interpod) follow(e *entry, at int) {
 	for _, list := range [][]told{p.keptOff, p.liked} {
 		for i := range list {
 			for _, s := range e.neighbourhood.carried {
-				if list[i].said[s] && list[i].add(at, worth(s)) && s.keepsOff {
+				if list[i].said[s] && list[i].add(at, p.worth(s)) && s.keepsOff {
 					p.keepers++
 				}
 			}
@@ -194,7 +203,7 @@ func (p *interpod) follow(e *entry, at int) {
 //
 // Upstream: Filter in plugins/interpodaffinity/filtering.go.
 func (p *interpod) refusal(at int, m *moved) (reason string, resolvable bool) {
-	if p == nil || p.keepers == 0 && len(p.near)+len(p.apart) == 0 { // upstream then never looks at moved pods either
+	if p == nil || p.off || p.keepers == 0 && len(p.near)+len(p.apart) == 0 { // upstream then never looks at moved pods either
 		return "", false
 	}
 	if !p.isNear(at, m) {
@@ -269,7 +278,7 @@ func (p *interpod) score(at int) int64 {
 // addScores adds the normalized and weighted scores to the totals of the nodes that are not closed.
 //
 // Upstream: plugins/interpodaffinity/scoring.go.
-func (p *interpod) addScores(totals, scores []int64) {
+func (p *interpod) addScores(weight int64, totals, scores []int64) {
 	lowest, highest := int64(math.MaxInt64), int64(math.MinInt64)
 	for i, total := range totals {
 		if total == closed {
@@ -283,13 +292,17 @@ func (p *interpod) addScores(totals, scores []int64) {
 	}
 	for i := range totals {
 		if totals[i] != closed {
-			totals[i] += interpodWeight * int64(maxScore*(float64(scores[i]-lowest)/float64(highest-lowest)))
+			totals[i] += weight * int64(maxScore*(float64(scores[i]-lowest)/float64(highest-lowest)))
 		}
 	}
 }
 
 // demands reports whether anything is required.
-func (p *interpod) demands() bool { return p != nil && len(p.near)+len(p.apart)+len(p.keptOff) > 0 }
+func (p *interpod) demands() bool {
+	return p != nil && !p.off && len(p.near)+len(p.apart)+len(p.keptOff) > 0
+}
 
 // scored reports whether there is anything to score.
-func (p *interpod) scored() bool { return p != nil && len(p.preferred)+len(p.liked) > 0 }
+func (p *interpod) scored() bool {
+	return p != nil && p.profile.weights.interpod != 0 && len(p.preferred)+len(p.liked) > 0
+}

@@ -11,8 +11,6 @@ import (
 const (
 	reasonSpread      = "node(s) didn't match pod topology spread constraints"
 	reasonSpreadLabel = "node(s) didn't match pod topology spread constraints (missing required label)"
-	// spreadWeight is the weight of PodTopologySpread in upstream's default profile.
-	spreadWeight = 2
 )
 
 // spreadConstraint is how a pod's kind shall be spread over the domains of a label.
@@ -37,11 +35,11 @@ type spreading struct {
 	defaulted bool
 }
 
-// newSpreading reads a pod's constraints. Selectors that cannot be parsed do not pass the API.
-func newSpreading(pod *corev1.Pod) spreading {
+// newSpreading reads constraints as a pod's. Selectors that cannot be parsed do not pass the API.
+func newSpreading(pod *corev1.Pod, constraints []corev1.TopologySpreadConstraint) spreading {
 	s := spreading{namespace: pod.Namespace}
-	for i := range pod.Spec.TopologySpreadConstraints {
-		t := &pod.Spec.TopologySpreadConstraints[i]
+	for i := range constraints {
+		t := &constraints[i]
 		selector, err := metav1.LabelSelectorAsSelector(t.LabelSelector)
 		if err != nil {
 			continue
@@ -85,7 +83,8 @@ func withOwnLabels(selector labels.Selector, keys []string, own map[string]strin
 //
 // Upstream: matchNodeInclusionPolicies in plugins/podtopologyspread/common.go.
 func (s *spreadConstraint) includes(c *class, node *corev1.Node) bool {
-	return (!s.honorAffinity || matchesAffinity(c, node) == "") && (!s.honorTaints || toleratesTaints(c, node) == "")
+	matches, _ := c.affinity.required.Match(node)
+	return (!s.honorAffinity || matches) && (!s.honorTaints || toleratesTaints(c, node) == "")
 }
 
 // spread is one constraint over the nodes, kept up during a run.
@@ -260,7 +259,7 @@ func scored(spreads []*spread, requireAll bool, totals []int64, at int) bool {
 // closed.
 //
 // Upstream: plugins/podtopologyspread/scoring.go.
-func addSpreadScores(spreads []*spread, requireAll bool, totals, scores []int64) {
+func addSpreadScores(spreads []*spread, requireAll bool, weight int64, totals, scores []int64) {
 	weights := make([]float64, len(spreads))
 	for i, s := range spreads {
 		weights[i] = math.Log(float64(s.among(spreads, requireAll, totals) + 2))
@@ -276,9 +275,9 @@ func addSpreadScores(spreads []*spread, requireAll bool, totals, scores []int64)
 		switch {
 		case !scored(spreads, requireAll, totals, i):
 		case highest == 0:
-			totals[i] += spreadWeight * maxScore
+			totals[i] += weight * maxScore
 		default:
-			totals[i] += spreadWeight * (maxScore * (highest + lowest - scores[i]) / highest)
+			totals[i] += weight * (maxScore * (highest + lowest - scores[i]) / highest)
 		}
 	}
 }

@@ -45,15 +45,23 @@ func (v *volumes) score(n *nodeState) int64 {
 	}
 	var sum int64
 	for _, class := range slices.Sorted(maps.Keys(classes)) {
-		sum += classes[class].score()
+		sum += v.profile.VolumeShape.of(classes[class])
 	}
 	return int64(math.Round(float64(sum) / float64(len(classes))))
 }
 
-// score falls with the part that is used.
-func (u storageUse) score() int64 {
+// of is the score for the part that is used.
+func (s Shape) of(u storageUse) int64 {
 	if u.capacity == 0 || u.requested > u.capacity {
+		return s.at(100)
+	}
+	return s.at(u.requested * 100 / u.capacity)
+}
+
+// weighted is the score with its weight.
+func (v *volumes) weighted(c *class, n *nodeState) int64 {
+	if !v.scored() {
 		return 0
 	}
-	return maxScore - u.requested*maxScore/u.capacity
+	return c.profile.weights.volumes * v.score(n)
 }

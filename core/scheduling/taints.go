@@ -6,11 +6,7 @@ import (
 	"github.com/zeroplane/zeroplane/core/toleration"
 )
 
-const (
-	reasonTaints = "node(s) had untolerated taint(s)"
-	// taintWeight is the weight of TaintToleration in upstream's default profile.
-	taintWeight = 3
-)
+const reasonTaints = "node(s) had untolerated taint(s)"
 
 // toleratesTaints refuses nodes with a NoSchedule or NoExecute taint that the pod does not tolerate.
 //

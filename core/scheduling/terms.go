@@ -12,11 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
-// hardAffinityWeight is what a required affinity of a pod is worth to those that it asks for.
-//
-// Upstream: HardPodAffinityWeight of InterPodAffinityArgs, by default.
-const hardAffinityWeight = 1
-
 // term chooses pods to be near to, or not, in a domain of a label.
 //
 // Upstream: AffinityTerm in k8s.io/kube-scheduler/framework/types.go.
@@ -80,10 +75,10 @@ func (c *Cluster) concerns(t *term, k *kin) bool {
 // carried is a term of pods on nodes that says something to pods that come: the number of those pods on each node.
 type carried struct {
 	term
-	// weight in the score, or keepsOff for a required anti-affinity.
-	weight   int64
-	keepsOff bool
-	counts   []int32
+	// weight in the score, required for an affinity whose weight the profile says, or keepsOff for a required anti-affinity.
+	weight             int64
+	required, keepsOff bool
+	counts             []int32
 
 	key  string
 	refs int
@@ -158,24 +153,24 @@ func (n *neighbourhood) prefer(pod *corev1.Pod, list []corev1.WeightedPodAffinit
 
 // carry has the cluster count who says what a neighbourhood says.
 func (c *Cluster) carry(n *neighbourhood) {
-	say := func(t *term, weight int64, keepsOff bool) {
-		key := fmt.Sprintf("%s/%s/%d/%t", t, t.topologyKey, weight, keepsOff)
+	say := func(t *term, weight int64, required, keepsOff bool) {
+		key := fmt.Sprintf("%s/%s/%d/%t/%t", t, t.topologyKey, weight, required, keepsOff)
 		s := c.carried[key]
 		if s == nil {
-			s = &carried{term: *t, weight: weight, keepsOff: keepsOff, counts: make([]int32, len(c.nodes)), key: key}
+			s = &carried{term: *t, weight: weight, required: required, keepsOff: keepsOff, counts: make([]int32, len(c.nodes)), key: key}
 			c.carried[key] = s
 		}
 		s.refs++
 		n.carried = append(n.carried, s)
 	}
 	for i := range n.near {
-		say(&n.near[i], hardAffinityWeight, false)
+		say(&n.near[i], 0, true, false)
 	}
 	for i := range n.apart {
-		say(&n.apart[i], 0, true)
+		say(&n.apart[i], 0, false, true)
 	}
 	for i := range n.preferred {
-		say(&n.preferred[i].term, n.preferred[i].weight, false)
+		say(&n.preferred[i].term, n.preferred[i].weight, false, false)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 
 // volumes is how what a group mounts decides about nodes, at one moment of a run. It is nil for those that mount nothing.
 type volumes struct {
+	profile *profile
 	storage *storage
 	mounts  *mounts
 	// barred is why no node at all can take the group.
@@ -36,13 +37,13 @@ type volumes struct {
 	assumed int
 }
 
-func (c *Cluster) newVolumes(m *mounts) *volumes {
-	if m == nil {
+func (c *Cluster) newVolumes(p *profile, m *mounts) *volumes {
+	if m == nil || !p.Filters[VolumeBinding] { // profiles have the others only with it
 		return nil
 	}
 	s := &c.storage
-	v := &volumes{storage: s, mounts: m, assumed: s.assumptions.made}
-	if plugin, reason := s.bars(m); reason != "" {
+	v := &volumes{profile: p, storage: s, mounts: m, assumed: s.assumptions.made}
+	if plugin, reason := s.bars(p, m); reason != "" {
 		v.barred = verdict{plugin: plugin, reasons: []string{reason}}
 		return v
 	}
@@ -55,7 +56,7 @@ func (c *Cluster) newVolumes(m *mounts) *volumes {
 		}
 		found := s.volumes[pvc.Spec.VolumeName]
 		v.bound = append(v.bound, found)
-		if !mounted.ephemeral {
+		if !mounted.ephemeral && found != nil {
 			v.zones = append(v.zones, zonesOf(found.object)...)
 		}
 	}
@@ -68,10 +69,14 @@ func (c *Cluster) newVolumes(m *mounts) *volumes {
 //
 // Upstream: PreFilter in plugins/volumerestrictions/volume_restrictions.go, plugins/volumebinding/volume_binding.go and
 // plugins/volumezone/volume_zone.go.
-func (s *storage) bars(m *mounts) (plugin, reason string) {
+func (s *storage) bars(p *profile, m *mounts) (plugin, reason string) {
 	for _, mounted := range m.claims {
 		if !mounted.ephemeral && mounted.object == nil {
-			return VolumeRestrictions, fmt.Sprintf("persistentvolumeclaim %q not found", mounted.name.Name)
+			plugin := VolumeBinding
+			if p.PreFilters[VolumeRestrictions] {
+				plugin = VolumeRestrictions
+			}
+			return plugin, fmt.Sprintf("persistentvolumeclaim %q not found", mounted.name.Name)
 		}
 	}
 	for _, mounted := range m.claims {
@@ -86,7 +91,7 @@ func (s *storage) bars(m *mounts) (plugin, reason string) {
 	}
 	for _, mounted := range m.claims {
 		name := mounted.object.Spec.VolumeName
-		if !mounted.ephemeral && name != "" && s.volumes[name] == nil {
+		if p.PreFilters[VolumeZone] && !mounted.ephemeral && name != "" && s.volumes[name] == nil {
 			return VolumeZone, fmt.Sprintf("persistentvolume %q not found", name)
 		}
 	}
@@ -138,16 +143,16 @@ func (v *volumes) refusal(n *nodeState, m *moved) verdict {
 	case len(v.barred.reasons) > 0:
 		return v.barred
 	}
-	if reason := v.restricted(n, m); reason != "" {
+	if reason := v.restricted(n, m); reason != "" && v.profile.Filters[VolumeRestrictions] {
 		return verdict{VolumeRestrictions, []string{reason}, true}
 	}
-	if reason := v.overLimit(n, m); reason != "" {
+	if reason := v.overLimit(n, m); reason != "" && v.profile.Filters[NodeVolumeLimits] {
 		return verdict{NodeVolumeLimits, []string{reason}, true}
 	}
 	if _, reasons := v.bind(n); len(reasons) > 0 {
 		return verdict{plugin: VolumeBinding, reasons: reasons}
 	}
-	if reason := v.outOfZone(n.node); reason != "" {
+	if reason := v.outOfZone(n.node); reason != "" && v.profile.Filters[VolumeZone] {
 		return verdict{plugin: VolumeZone, reasons: []string{reason}}
 	}
 	return verdict{}

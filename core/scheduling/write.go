@@ -216,8 +216,16 @@ func notice(pod *corev1.Pod, kind, reason, action, message string) plan.Notice {
 			Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name,
 			UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 		},
-		Type: kind, Reason: reason, Message: message, Action: action, Component: SchedulerName,
+		Type: kind, Reason: reason, Message: message, Action: action, Component: schedulerOf(pod),
 	}
+}
+
+// schedulerOf names who places a pod.
+func schedulerOf(pod *corev1.Pod) string {
+	if pod.Spec.SchedulerName == "" {
+		return SchedulerName
+	}
+	return pod.Spec.SchedulerName
 }
 
 func truncate(message string) string {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clientcache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/latest"
@@ -130,12 +132,16 @@ type upstream struct {
 }
 
 func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping, stored shelf) *upstream {
+	klog.SetLogger(logr.Discard()) // it warns of what profiles override, and of pods that no API has
 	metrics.Register()
 	config, err := latest.Default()
 	if err != nil {
 		t.Fatal(err)
 	}
 	profile := config.Profiles[0]
+	if groups.profile != nil {
+		profile = *groups.profile.DeepCopy()
+	}
 	var kept []schedulerconfig.Plugin
 	for _, plugin := range profile.Plugins.MultiPoint.Enabled {
 		if followed[plugin.Name] {
@@ -162,6 +168,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
 		frameworkruntime.WithPodNominator(nominatedOf(t, pending)),
 		frameworkruntime.WithPodActivator(nominated{}),
+		frameworkruntime.WithSharedDRAManager(devicesOf(t, client, factory)),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
 		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
 	)
@@ -280,14 +287,15 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 3)
 		stored := anyShelf(t, nodes, assigned, pending, true)
-		kept := scheduling.NewCluster()
+		groups := anyGrouping(t)
+		groups.profile = anyProfile(t)
+		kept := clusterFor(t, groups.profile)
 		for _, node := range nodes {
 			kept.SetNode(node)
 		}
 		for _, pod := range assigned {
 			kept.SetPod(pod)
 		}
-		groups := anyGrouping(t)
 		groups.tell(kept)
 		stored.tell(kept)
 		for _, pod := range pending[1:] {
@@ -315,14 +323,16 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
 		stored := anyShelf(t, nodes, assigned, pending, false)
-		kept := scheduling.NewCluster()
+		groups := anyGrouping(t)
+		groups.profile = anyProfile(t)
+		kept := clusterFor(t, groups.profile)
 		for _, node := range nodes {
 			kept.SetNode(node)
 		}
 		for _, pod := range append(append([]*corev1.Pod{}, assigned...), pending...) {
 			kept.SetPod(pod)
 		}
-		groups := anyGrouping(t) // known later than the pods
+		// Known later than the pods.
 		groups.tell(kept)
 		stored.tell(kept)
 		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
@@ -351,6 +361,8 @@ type grouping struct {
 	// namespaces are those that are known; the one of a pod may be missing.
 	namespaces []*corev1.Namespace
 	budgets    []*policyv1.PodDisruptionBudget
+	// profile is how pods are placed, nil for the default.
+	profile *schedulerconfig.KubeSchedulerProfile
 }
 
 func anyGrouping(t *rapid.T) grouping {

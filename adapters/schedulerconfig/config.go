@@ -1,0 +1,189 @@
+// Package schedulerconfig reads kube-scheduler's configuration file: how pods are placed, by the scheduler that they name.
+//
+// The file is read, completed and checked by upstream's own code. What zeroplane has no use for is taken and has no effect:
+// leader election, clients, back-off, parallelism and percentageOfNodesToScore, since every node is looked at, and
+// how many nodes preemption looks at. What would change decisions and cannot be followed is refused: extenders,
+// plugins that are not upstream's, and volumes judged without VolumeBinding. Plugins refuse nodes in upstream's default
+// order, whatever order they are listed in, so of several reasons to refuse a node another may be told.
+package schedulerconfig
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/validation"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+
+	"github.com/zeroplane/zeroplane/core/scheduling"
+)
+
+// Load reads a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1). Its errors name the field.
+//
+// Upstream: LoadConfigFromFile in cmd/kube-scheduler/app/options/configfile.go.
+func Load(file string) ([]scheduling.Profile, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	obj, gvk, err := scheme.Codecs.UniversalDecoder().Decode(data, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := obj.(*config.KubeSchedulerConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("it is a %s and not a KubeSchedulerConfiguration", gvk)
+	}
+	c.APIVersion = gvk.GroupVersion().String() // as upstream does; its validation asks for it
+	return Profiles(c)
+}
+
+// Profiles are those of a configuration.
+func Profiles(c *config.KubeSchedulerConfiguration) ([]scheduling.Profile, error) {
+	if err := validation.ValidateKubeSchedulerConfiguration(c); err != nil {
+		return nil, err
+	}
+	if len(c.Extenders) > 0 {
+		return nil, errors.New("extenders: none can be called; have a mutating webhook or a plugin's arguments do it")
+	}
+	profiles := make([]scheduling.Profile, 0, len(c.Profiles))
+	for i := range c.Profiles {
+		p, err := newProfile(&c.Profiles[i])
+		if err != nil {
+			return nil, fmt.Errorf("profiles[%d].%w", i, err)
+		}
+		profiles = append(profiles, p)
+	}
+	return profiles, nil
+}
+
+// filtering, scoring and other are the plugins that there are. Those of other have no say in which node it is.
+var (
+	filtering = sets.New(
+		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions,
+		names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.PodTopologySpread, names.InterPodAffinity,
+	)
+	scoring = sets.New(
+		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.VolumeBinding, names.PodTopologySpread, names.InterPodAffinity,
+		names.NodeResourcesBalancedAllocation, names.ImageLocality,
+	)
+	other = sets.New(
+		names.SchedulingGates, names.PrioritySort, names.NodeName, names.DefaultPreemption, names.DefaultBinder, names.DynamicResources,
+		names.NodeDeclaredFeatures,
+	)
+)
+
+func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
+	p := scheduling.Profile{SchedulerName: from.SchedulerName, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Weights: map[string]int64{}}
+	plugins := from.Plugins
+	for _, set := range []config.PluginSet{plugins.MultiPoint, plugins.Filter, plugins.Score, plugins.PostFilter} {
+		for _, plugin := range set.Enabled {
+			if !filtering.Has(plugin.Name) && !scoring.Has(plugin.Name) && !other.Has(plugin.Name) {
+				return p, fmt.Errorf("plugins: there is no plugin %q", plugin.Name)
+			}
+		}
+	}
+	for name := range at(plugins, plugins.PreFilter, filtering) {
+		if scheduling.PreFiltering[name] {
+			p.PreFilters[name] = true
+		}
+	}
+	for name := range at(plugins, plugins.Filter, filtering) {
+		p.Filters[name] = true
+	}
+	for name, weight := range at(plugins, plugins.Score, scoring) {
+		p.Weights[name] = max(int64(weight), 1) // as NewFramework does
+	}
+	_, p.Preempts = at(plugins, plugins.PostFilter, other)[names.DefaultPreemption]
+	if judgesVolumes(p.Filters) && !p.Filters[names.VolumeBinding] {
+		return p, errors.New("plugins: VolumeBinding is off and other plugins about volumes are not: switch off VolumeRestrictions, " +
+			"NodeVolumeLimits and VolumeZone as well")
+	}
+	for i := range from.PluginConfig {
+		take(&p, from.PluginConfig[i].Args)
+	}
+	if p.Fit.Strategy == scheduling.RequestedToCapacityRatio && len(p.Fit.Shape) == 0 {
+		return p, errors.New("pluginConfig: NodeResourcesFit: scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified")
+	}
+	return p, nil
+}
+
+func judgesVolumes(filters map[string]bool) bool {
+	return filters[names.VolumeRestrictions] || filters[names.NodeVolumeLimits] || filters[names.VolumeZone]
+}
+
+// at is the plugins that act at one extension point, with their weights.
+//
+// Upstream: expandMultiPointPlugins in pkg/scheduler/framework/runtime/framework.go.
+func at(plugins *config.Plugins, point config.PluginSet, able sets.Set[string]) map[string]int32 {
+	out := map[string]int32{}
+	off := sets.New[string]()
+	for _, plugin := range point.Disabled {
+		off.Insert(plugin.Name)
+	}
+	if !off.Has("*") {
+		for _, plugin := range plugins.MultiPoint.Enabled {
+			if able.Has(plugin.Name) && !off.Has(plugin.Name) {
+				out[plugin.Name] = plugin.Weight
+			}
+		}
+	}
+	for _, plugin := range point.Enabled {
+		out[plugin.Name] = plugin.Weight
+	}
+	return out
+}
+
+// take reads what a plugin is told.
+func take(p *scheduling.Profile, args runtime.Object) {
+	switch a := args.(type) {
+	case *config.NodeAffinityArgs:
+		p.AddedAffinity = a.AddedAffinity
+	case *config.NodeResourcesFitArgs:
+		p.IgnoredResources, p.IgnoredResourceGroups = setOf(a.IgnoredResources), setOf(a.IgnoredResourceGroups)
+		p.Fit = scoringOf(a.ScoringStrategy)
+	case *config.NodeResourcesBalancedAllocationArgs:
+		for _, r := range a.Resources {
+			p.Balanced = append(p.Balanced, corev1.ResourceName(r.Name))
+		}
+	case *config.PodTopologySpreadArgs:
+		p.SystemDefaults, p.DefaultConstraints = a.DefaultingType == config.SystemDefaulting, a.DefaultConstraints
+	case *config.InterPodAffinityArgs:
+		p.HardPodAffinityWeight, p.IgnorePreferredTerms = int64(a.HardPodAffinityWeight), a.IgnorePreferredTermsOfExistingPods
+	case *config.VolumeBindingArgs:
+		p.VolumeShape = shapeOf(a.Shape)
+	}
+}
+
+func setOf(list []string) map[string]bool {
+	out := map[string]bool{}
+	for _, name := range list {
+		out[name] = true
+	}
+	return out
+}
+
+func scoringOf(s *config.ScoringStrategy) scheduling.Scoring {
+	out := scheduling.Scoring{Strategy: scheduling.Strategy(s.Type)}
+	for _, r := range s.Resources {
+		out.Resources = append(out.Resources, scheduling.WeightedResource{Name: corev1.ResourceName(r.Name), Weight: r.Weight})
+	}
+	if s.RequestedToCapacityRatio != nil {
+		out.Shape = shapeOf(s.RequestedToCapacityRatio.Shape)
+	}
+	return out
+}
+
+// shapeOf scales scores of up to 10 to those of up to 100.
+func shapeOf(points []config.UtilizationShapePoint) scheduling.Shape {
+	var out scheduling.Shape
+	for _, p := range points {
+		out = append(out, scheduling.Point{Utilization: int64(p.Utilization), Score: int64(p.Score) * (100 / config.MaxCustomPriorityScore)})
+	}
+	return out
+}

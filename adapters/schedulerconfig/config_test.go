@@ -1,0 +1,106 @@
+package schedulerconfig_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zeroplane/zeroplane/adapters/schedulerconfig"
+	"github.com/zeroplane/zeroplane/core/scheduling"
+)
+
+func load(t *testing.T, profiles string) ([]scheduling.Profile, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	text := "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n" + profiles
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return schedulerconfig.Load(file)
+}
+
+func TestAnEmptyConfigurationIsTheDefaultProfile(t *testing.T) {
+	got, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := scheduling.DefaultProfile()
+	want.IgnoredResources, want.IgnoredResourceGroups = map[string]bool{}, map[string]bool{}
+	if diff := cmp.Diff([]scheduling.Profile{want}, got); diff != "" {
+		t.Errorf("profiles (-want +got):\n%s", diff)
+	}
+}
+
+func TestProfilesSayWhichPluginsActAndHow(t *testing.T) {
+	got, err := load(t, `
+profiles:
+- schedulerName: packing
+  plugins:
+    multiPoint:
+      disabled: [{name: ImageLocality}]
+    filter:
+      disabled: [{name: NodePorts}]
+    score:
+      disabled: [{name: PodTopologySpread}]
+      enabled: [{name: NodeResourcesFit, weight: 9}]
+    postFilter:
+      disabled: [{name: "*"}]
+  pluginConfig:
+  - name: NodeResourcesFit
+    args:
+      ignoredResources: [example.com/gpu]
+      scoringStrategy:
+        type: RequestedToCapacityRatio
+        resources: [{name: cpu, weight: 3}]
+        requestedToCapacityRatio: {shape: [{utilization: 0, score: 0}, {utilization: 100, score: 10}]}
+  - name: InterPodAffinity
+    args: {hardPodAffinityWeight: 7}
+- schedulerName: default-scheduler
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := scheduling.DefaultProfile()
+	want.SchedulerName, want.Preempts, want.HardPodAffinityWeight = "packing", false, 7
+	delete(want.Filters, scheduling.NodePorts)
+	delete(want.Weights, scheduling.PodTopologySpread)
+	delete(want.Weights, scheduling.ImageLocality)
+	want.Weights[scheduling.NodeResourcesFit] = 9
+	want.IgnoredResources, want.IgnoredResourceGroups = map[string]bool{"example.com/gpu": true}, map[string]bool{}
+	want.Fit = scheduling.Scoring{
+		Strategy: scheduling.RequestedToCapacityRatio, Resources: []scheduling.WeightedResource{{Name: "cpu", Weight: 3}},
+		Shape: scheduling.Shape{{Utilization: 0, Score: 0}, {Utilization: 100, Score: 100}},
+	}
+	if diff := cmp.Diff(want, got[0]); diff != "" {
+		t.Errorf("profile (-want +got):\n%s", diff)
+	}
+	if got[1].SchedulerName != "default-scheduler" || got[1].Weights[scheduling.NodeResourcesFit] != 1 {
+		t.Errorf("the other profile is %+v", got[1])
+	}
+}
+
+func TestWhatCannotBeFollowedIsRefused(t *testing.T) {
+	for name, c := range map[string]struct{ profiles, says string }{
+		"a misspelt field":     {"profile: []\n", `unknown field "profile"`},
+		"a plugin of nobody's": {"profiles: [{plugins: {multiPoint: {enabled: [{name: Mine}]}}}]\n", `profiles[0].plugins: there is no plugin "Mine"`},
+		"an extender":          {"extenders: [{urlPrefix: http://localhost, filterVerb: filter}]\n", "extenders"},
+		"a bad shape": {
+			"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: RequestedToCapacityRatio}}}]}]\n", "scoringStrategy",
+		},
+		"volumes half judged": {"profiles: [{plugins: {filter: {disabled: [{name: VolumeBinding}]}}}]\n", "VolumeBinding is off"},
+		"two of one name":     {"profiles: [{schedulerName: a}, {schedulerName: a}]\n", "profiles[1].schedulerName"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, c.profiles)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error is %v, want one that says %q", err, c.says)
+			}
+		})
+	}
+	if _, err := schedulerconfig.Load("/does/not/exist"); err == nil {
+		t.Error("a file that does not exist is read")
+	}
+}
