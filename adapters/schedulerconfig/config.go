@@ -10,7 +10,6 @@ package schedulerconfig
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,14 +22,10 @@ import (
 	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
-// Load reads a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1). Its errors name the field.
+// Parse reads a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) in YAML or JSON. Its errors name the field.
 //
-// Upstream: LoadConfigFromFile in cmd/kube-scheduler/app/options/configfile.go.
-func Load(file string) ([]scheduling.Profile, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
+// Upstream: loadConfig in cmd/kube-scheduler/app/options/configfile.go.
+func Parse(data []byte) ([]scheduling.Profile, error) {
 	obj, gvk, err := scheme.Codecs.UniversalDecoder().Decode(data, nil, nil)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,6 @@
 package schedulerconfig_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,18 +10,13 @@ import (
 	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
-func load(t *testing.T, profiles string) ([]scheduling.Profile, error) {
+func parse(t *testing.T, profiles string) ([]scheduling.Profile, error) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "config.yaml")
-	text := "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n" + profiles
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return schedulerconfig.Load(file)
+	return schedulerconfig.Parse([]byte("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n" + profiles))
 }
 
 func TestAnEmptyConfigurationIsTheDefaultProfile(t *testing.T) {
-	got, err := load(t, "")
+	got, err := parse(t, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +28,7 @@ func TestAnEmptyConfigurationIsTheDefaultProfile(t *testing.T) {
 }
 
 func TestProfilesSayWhichPluginsActAndHow(t *testing.T) {
-	got, err := load(t, `
+	got, err := parse(t, `
 profiles:
 - schedulerName: packing
   plugins:
@@ -94,13 +87,10 @@ func TestWhatCannotBeFollowedIsRefused(t *testing.T) {
 		"two of one name":     {"profiles: [{schedulerName: a}, {schedulerName: a}]\n", "profiles[1].schedulerName"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := load(t, c.profiles)
+			_, err := parse(t, c.profiles)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error is %v, want one that says %q", err, c.says)
 			}
 		})
-	}
-	if _, err := schedulerconfig.Load("/does/not/exist"); err == nil {
-		t.Error("a file that does not exist is read")
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/samples"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
+	"github.com/zeroplane/zeroplane/core/scheduling"
 	"github.com/zeroplane/zeroplane/events"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 	"github.com/zeroplane/zeroplane/functions/disruption"
@@ -40,6 +41,7 @@ type awake struct {
 	info      cluster.Info
 	server    *apiserver.Server
 	functions *consumer.Cluster
+	profiles  []scheduling.Profile
 	samples   *samples.Keeper
 	dirty     *dirty
 	unhear    func()
@@ -82,7 +84,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &awake{info: info, dirty: &dirty{store: h.store, cluster: info.Name, instance: h.instance}, used: time.Now(), verified: time.Now(), rested: make(chan struct{})}
+	a := &awake{info: info, profiles: h.opts.Profiles, dirty: &dirty{store: h.store, cluster: info.Name, instance: h.instance}, used: time.Now(), verified: time.Now(), rested: make(chan struct{})}
 	a.left = sync.NewCond(&a.mu)
 	var endRequests, endWatches func()
 	a.requests, endRequests = context.WithCancel(context.Background())
@@ -123,7 +125,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.functions = consumer.New(consumer.Options{
 		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
 		Functions: []consumer.Function{
-			workloads.Function(), placement.Function(), nodes.Function(), kubelets.Function(),
+			workloads.Function(), placement.Function(h.opts.Profiles...), nodes.Function(), kubelets.Function(),
 			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
 			signals.DrainFunction(),
 			metrics.Function(metrics.Options{Store: h.store, Partition: info.Partition(), Samples: a.samples}),

@@ -63,7 +63,7 @@ func (a *awake) placementOf(req *http.Request) (Placement, error) {
 	if p.Pod == "" {
 		return p, apierrors.NewBadRequest("the parameter pod is missing")
 	}
-	e, node, err := placement.Evaluate(req.Context(), a.functions, p.Namespace, p.Pod)
+	e, node, err := placement.Evaluate(req.Context(), a.functions, a.profiles, p.Namespace, p.Pod)
 	if errors.Is(err, placement.ErrNotFound) {
 		return p, apierrors.NewNotFound(corev1.Resource("pods"), p.Pod)
 	}

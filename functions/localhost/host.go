@@ -62,6 +62,8 @@ type Options struct {
 	EncryptionConfig string
 	// Authentication says which tokens are accepted beside the clusters' own, and who is anonymous; nil for none and all.
 	Authentication *oidc.Config
+	// Profiles say how pods are placed, by the scheduler that they name; none for upstream's default.
+	Profiles []scheduling.Profile
 	// Store of everything. Without one, an embedded store in the data directory is opened.
 	Store Store
 	// Front is set for a host that others listen for (OpenBehind): Listen, Data, Kubeconfig and SimulateNodes mean

@@ -17,7 +17,9 @@ var ErrNotFound = errors.New("there is no such pod")
 
 // Evaluate tells how the nodes look to a pod in the present state of a cluster, and which node it is on, empty for none.
 // One that is on a node is judged as if it were to be placed anew: it is not in its own way. It fails with ErrNotFound.
-func Evaluate(ctx context.Context, c *consumer.Cluster, namespace, name string) (e scheduling.Evaluation, node string, err error) {
+func Evaluate(
+	ctx context.Context, c *consumer.Cluster, profiles []scheduling.Profile, namespace, name string,
+) (e scheduling.Evaluation, node string, err error) {
 	look := func(ctx context.Context, b *consumer.Batch) error {
 		pod, ok, err := consumer.Get[*corev1.Pod](b.Snapshot, plan.Pods.GroupResource(), namespace, name)
 		if err == nil && !ok {
@@ -26,7 +28,7 @@ func Evaluate(ctx context.Context, c *consumer.Cluster, namespace, name string) 
 		if err != nil {
 			return err
 		}
-		w := &warm{}
+		w := &warm{profiles: profiles}
 		if err := w.advance(ctx, b, b.Snapshot); err != nil {
 			return err
 		}

@@ -42,10 +42,10 @@ var (
 	}
 )
 
-// Function returns the function. What it keeps between batches is a hint, and is made again from
+// Function returns the function, which places pods by profiles, or by upstream's default if there are none. What it keeps between batches is a hint, and is made again from
 // the snapshot whenever it does not fit.
-func Function() consumer.Function {
-	w := &warm{}
+func Function(profiles ...scheduling.Profile) consumer.Function {
+	w := &warm{profiles: profiles}
 	return consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: w.handle}
 }
 
@@ -76,9 +76,10 @@ func seed(cluster string, s *consumer.Snapshot) uint64 {
 
 // warm is what placement knew of the cluster at some revisions.
 type warm struct {
-	mu      sync.Mutex
-	cluster *scheduling.Cluster
-	at      map[string]uint64
+	profiles []scheduling.Profile
+	mu       sync.Mutex
+	cluster  *scheduling.Cluster
+	at       map[string]uint64
 }
 
 // advance brings what is known to a snapshot, from the logs if they still hold what came between,
@@ -87,7 +88,7 @@ func (w *warm) advance(ctx context.Context, b *consumer.Batch, s *consumer.Snaps
 	if w.cluster != nil && w.replay(ctx, b, s) {
 		return nil
 	}
-	w.cluster, w.at = scheduling.NewCluster(), map[string]uint64{}
+	w.cluster, w.at = scheduling.NewCluster(w.profiles...), map[string]uint64{}
 	nodes, err := consumer.List[*corev1.Node](s, plan.Nodes.GroupResource(), "")
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ const (
 	// authenticationEnv is an AuthenticationConfiguration, authenticationFileEnv a file with one.
 	authenticationEnv     = "ZEROPLANE_AUTHENTICATION_CONFIG"
 	authenticationFileEnv = "ZEROPLANE_AUTHENTICATION_CONFIG_FILE"
+	// schedulerEnv is a KubeSchedulerConfiguration, schedulerFileEnv a file with one.
+	schedulerEnv     = "ZEROPLANE_SCHEDULER_CONFIG"
+	schedulerFileEnv = "ZEROPLANE_SCHEDULER_CONFIG_FILE"
 	// websiteEnv is set by Azure to the name of the app's own.
 	websiteEnv = "WEBSITE_HOSTNAME"
 )
@@ -61,7 +64,7 @@ The app's settings say the rest:
   ZEROPLANE_BELLS_QUEUE     the queue of the function "bells", ` + storagequeue.DefaultQueue + ` if not set
   ` + caFileEnv + `         a file with the CA of the app's certificate, if it is not a public one
   ` + logLevelEnv + `       debug, info, warn or error; info, which has every decision, if not set
-` + authenticationHelp + `
+` + documentsHelp + `
 
 ` + topicHelp + `
 
@@ -82,7 +85,7 @@ Lambda sets ` + lambdahost.RuntimeEnv + ` and the credentials of the function's 
   ZEROPLANE_BELLS_QUEUE            the address of the SQS queue that the function hears
   ` + caFileEnv + `                a file with the CA of the URL's certificate, if it is not a public one
   ` + logLevelEnv + `              debug, info, warn or error; info, which has every decision, if not set
-` + authenticationHelp + `
+` + documentsHelp + `
 
 ` + tracesHelp,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
@@ -219,7 +222,10 @@ func hostedOptions(ctx context.Context, client *http.Client) (o localhost.Option
 			return o, fmt.Errorf("%s: %w", caFileEnv, err)
 		}
 	}
-	if o.Authentication, err = authenticationFromEnv(); err != nil {
+	if o.Authentication, err = authenticationDocument.fromEnv(); err != nil {
+		return o, err
+	}
+	if o.Profiles, err = schedulerDocument.fromEnv(); err != nil {
 		return o, err
 	}
 	store := storeOptions{kind: ahead.AzureStore, table: os.Getenv(tableEnv), client: client}

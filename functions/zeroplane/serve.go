@@ -24,7 +24,7 @@ const defaultCache = "1Gi"
 func serveCommand() *cobra.Command {
 	var o localhost.Options
 	var store storeOptions
-	var authentication string
+	var authentication, scheduler string
 	cacheSize := resource.QuantityValue{Quantity: resource.MustParse(defaultCache)}
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -49,7 +49,10 @@ to each other:
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Data, o.CacheBytes = store.data, cacheSize.Value()
 			var err error
-			if o.Authentication, err = authenticationFile("--authentication-config", authentication); err != nil {
+			if o.Authentication, err = authenticationDocument.file("--authentication-config", authentication); err != nil {
+				return err
+			}
+			if o.Profiles, err = schedulerDocument.file("--scheduler-config", scheduler); err != nil {
 				return err
 			}
 			return traced(cmd, func(context.Context) error { return serve(cmd, o, store) })
@@ -61,6 +64,7 @@ to each other:
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "file to write the admin's kubeconfig to (default DATA/kubeconfig)")
 	f.StringVar(&o.EncryptionConfig, "encryption-provider-config", "", "file with an EncryptionConfiguration, as kube-apiserver's: what is encrypted in the store")
 	f.StringVar(&authentication, "authentication-config", "", "file with an AuthenticationConfiguration, as kube-apiserver's: whose tokens are accepted (docs/entra.md)")
+	f.StringVar(&scheduler, "scheduler-config", "", "file with a KubeSchedulerConfiguration, as kube-scheduler's --config: how pods are placed (docs/scheduling.md)")
 	f.IntVar(&o.SimulateNodes, "simulate-nodes", 0, "number of simulated nodes: pods on them run without containers")
 	f.IntVar(&o.MaxAwake, "max-awake", defaultMaxAwake, "number of clusters kept in memory while nobody uses them")
 	f.Var(&cacheSize, "cache", "memory that the objects of all clusters may take, as estimated; what is not used for longest is read again")
