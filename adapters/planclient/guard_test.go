@@ -43,6 +43,10 @@ func labelled(value string) func(*corev1.Pod) {
 func phase(phase corev1.PodPhase) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.Phase = phase }
 }
+func apart(p *corev1.Pod) {
+	term := corev1.PodAffinityTerm{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{}}
+	p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+}
 func address(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }
 func ownedBy(uid string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(uid)}} }
@@ -68,6 +72,7 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 	byLabel := plan.Read{Resource: plan.Pods, Namespace: "default", Selector: labels.SelectorFromSet(labels.Set{"app": "web"})}
 	addresses := plan.Read{Resource: plan.Pods, Node: "n", Addresses: true}
 	assigned := plan.Read{Resource: plan.Pods, Assigned: true}
+	repelling := plan.Read{Resource: plan.Pods, Repelling: true}
 	whole := plan.Read{Resource: plan.Nodes}
 	garbled := &tablelog.Entry{Key: "core/pods/default/a", Value: []byte("no object")}
 	node := &tablelog.Entry{Key: "core/nodes/n"}
@@ -106,6 +111,11 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 		"of all nodes, a pod goes":         {assigned, change(p(on("m")), nil), true},
 		"of all nodes, one is relabelled":  {assigned, change(p(on("m"), labelled("web")), p(on("m"), labelled("db"))), true},
 		"of all nodes, a pod runs":         {assigned, change(p(on("m")), p(on("m"), phase(corev1.PodRunning))), false},
+		"one that keeps others off comes":  {repelling, change(p(apart), p(apart, on("m"))), true},
+		"one that keeps others off goes":   {repelling, change(p(apart, on("m")), nil), false},
+		"one that keeps others off waits":  {repelling, change(nil, p(apart)), false},
+		"one that keeps others off runs":   {repelling, change(p(apart, on("m")), p(apart, on("m"), phase(corev1.PodRunning))), false},
+		"one that keeps nobody off comes":  {repelling, change(p(), p(on("m"))), false},
 		"of all nodes, a pod waits":        {assigned, change(nil, p(labelled("web"))), false},
 		"a selected one appears":           {byLabel, change(nil, p(labelled("web"))), true},
 		"one is selected no more":          {byLabel, change(p(labelled("web")), p(labelled("db"))), true},

@@ -33,8 +33,12 @@ func planOf(result *Result, now time.Time) plan.Plan {
 	for _, node := range slices.Sorted(maps.Keys(nodes)) {
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Node: node})
 	}
-	if result.Neighbours {
+	switch {
+	case result.Neighbours:
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Assigned: true})
+	case len(nodes) > 0:
+		// Also a pod that asks nothing of others may be kept off, by who comes first.
+		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Repelling: true})
 	}
 	for _, failed := range result.Unschedulable {
 		pod, changed := withCondition(failed, now)

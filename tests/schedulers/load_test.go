@@ -1,0 +1,237 @@
+package schedulers_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	// clients work at once, each on pods of its own names.
+	clients = 12
+	// namesEach are the names of a client's pods. Together they are more than the nodes can take, so that nodes fill up.
+	namesEach = 16
+	// requestTimeout is for a process that is killed before it answers, and for a busy machine.
+	requestTimeout = 10 * time.Second
+	// mostPause between two requests of a client.
+	mostPause = 60 * time.Millisecond
+)
+
+// load is clients that make, delete, end and relabel pods.
+type load struct {
+	// choose returns a client of a process that lives, nil if there is none at the moment.
+	choose func(*rand.Rand) *kubernetes.Clientset
+	seed   uint64
+
+	mu sync.Mutex
+	// outcomes counts the requests by how they ended; wrong are those that should not have ended so.
+	outcomes map[string]int
+	wrong    []error
+}
+
+// run works until the context ends.
+func (l *load) run(ctx context.Context) {
+	l.outcomes = map[string]int{}
+	var working sync.WaitGroup
+	for i := range clients {
+		rng := rand.New(rand.NewPCG(l.seed, uint64(i)))
+		working.Go(func() {
+			for ctx.Err() == nil {
+				l.step(ctx, rng, i)
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Duration(rng.Int64N(int64(mostPause)))):
+				}
+			}
+		})
+	}
+	working.Wait()
+}
+
+// step is one request, or a few. That a pod is not there, or is there already, is nothing to it.
+func (l *load) step(ctx context.Context, rng *rand.Rand, client int) {
+	at := l.choose(rng)
+	if at == nil {
+		return
+	}
+	namespace := []string{"one", "two"}[client%2]
+	pods := at.CoreV1().Pods(namespace)
+	name := fmt.Sprintf("pod-%d-%d", client, rng.IntN(namesEach))
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	switch draw := rng.IntN(100); {
+	case draw < 40: // often in a row, so that decisions are about several
+		for range 1 + rng.IntN(3) {
+			name := fmt.Sprintf("pod-%d-%d", client, rng.IntN(namesEach))
+			_, err := pods.Create(ctx, anyPod(rng, name), metav1.CreateOptions{})
+			l.note("create", err)
+		}
+	case draw < 68:
+		l.note("delete", pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	case draw < 84: // its place is another's
+		l.note("delete", pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+		_, err := pods.Create(ctx, anyPod(rng, name), metav1.CreateOptions{})
+		l.note("create", err)
+	case draw < 92: // goes away for as long as its client draws no other deletion
+		l.note("delete slowly", pods.Delete(ctx, name, metav1.DeleteOptions{}))
+	case draw < 96:
+		_, err := pods.Patch(ctx, name, types.StrategicMergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), metav1.PatchOptions{}, "status")
+		l.note("end", err)
+	default:
+		patch := fmt.Sprintf(`{"metadata":{"labels":{"group":"%d"}}}`, rng.IntN(groups))
+		_, err := pods.Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+		l.note("relabel", err)
+	}
+}
+
+// note counts how a request ended.
+func (l *load) note(verb string, err error) {
+	outcome := "done"
+	wrong := false
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+	case errors.As(err, &status):
+		outcome = strings.ToLower(string(status.Status().Reason))
+		wrong = !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) &&
+			!apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		outcome = "unsent"
+	default:
+		outcome = "unknown"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outcomes[verb+" "+outcome]++
+	if wrong {
+		l.wrong = append(l.wrong, fmt.Errorf("%s: %w", verb, err))
+	}
+}
+
+func (l *load) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for _, outcome := range slices.Sorted(maps.Keys(l.outcomes)) {
+		out = append(out, fmt.Sprintf("%s %d", outcome, l.outcomes[outcome]))
+	}
+	return strings.Join(out, ", ")
+}
+
+const (
+	// groups is how many there are of each sort of pods that mind each other.
+	groups = 4
+	zones  = 3
+	// nodes offer together less than what the pods of all names ask for.
+	nodeCount = 9
+)
+
+// fixedNodes are without a kubelet.
+func fixedNodes() []*corev1.Node {
+	var out []*corev1.Node
+	for i := range nodeCount {
+		name := fmt.Sprintf("node-%d", i)
+		out = append(out, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+				corev1.LabelHostname: name, corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", i%zones),
+			}},
+			Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("6Gi"), corev1.ResourcePods: resource.MustParse("12"),
+			}},
+		})
+	}
+	return out
+}
+
+// anyPod draws a pod: of five sorts, and of any size.
+func anyPod(rng *rand.Rand, name string) *corev1.Pod {
+	group := fmt.Sprint(rng.IntN(groups))
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"group": group}},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken: new(false),
+			// Nobody says that the nodes are ready.
+			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Containers: []corev1.Container{{Name: "c", Image: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    []resource.Quantity{resource.MustParse("250m"), resource.MustParse("500m"), resource.MustParse("1")}[rng.IntN(3)],
+				corev1.ResourceMemory: []resource.Quantity{resource.MustParse("256Mi"), resource.MustParse("512Mi"), resource.MustParse("1Gi")}[rng.IntN(3)],
+			}}}},
+		},
+	}
+	sorts := []func(*rand.Rand, *corev1.Pod, string){plain, plain, publishing, apart, loner, noisy, noisy, spread, near}
+	sorts[rng.IntN(len(sorts))](rng, pod, group)
+	return pod
+}
+
+func plain(_ *rand.Rand, pod *corev1.Pod, _ string) { pod.Labels["sort"] = "plain" }
+
+// publishing pods take a port of their node.
+func publishing(rng *rand.Rand, pod *corev1.Pod, _ string) {
+	pod.Labels["sort"] = "publishing"
+	port := corev1.ContainerPort{HostPort: int32(8080 + rng.IntN(2)), ContainerPort: 80}
+	if rng.IntN(3) == 0 {
+		port.HostIP = "127.0.0.1"
+	}
+	if rng.IntN(3) == 0 {
+		port.Protocol = corev1.ProtocolUDP
+	}
+	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{port}
+}
+
+// apart from those of their group on other nodes.
+func apart(_ *rand.Rand, pod *corev1.Pod, group string) {
+	pod.Labels["sort"] = "apart"
+	pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: requireApart(corev1.LabelHostname, "apart", group)}
+}
+
+// loner pods are in a zone without noisy ones of a group, in any namespace, who say nothing of it themselves.
+func loner(_ *rand.Rand, pod *corev1.Pod, group string) {
+	pod.Labels["sort"] = "loner"
+	pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: requireApart(corev1.LabelTopologyZone, "noisy", group)}
+	pod.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0].NamespaceSelector = &metav1.LabelSelector{}
+}
+
+func noisy(_ *rand.Rand, pod *corev1.Pod, _ string) { pod.Labels["sort"] = "noisy" }
+
+func requireApart(key, sort, group string) *corev1.PodAntiAffinity {
+	return &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+		TopologyKey: key, LabelSelector: choosing(sort, group),
+	}}}
+}
+
+// spread over zones, nodes or both.
+func spread(rng *rand.Rand, pod *corev1.Pod, group string) {
+	pod.Labels["sort"] = "spread"
+	keys := [][]string{{corev1.LabelTopologyZone}, {corev1.LabelHostname}, {corev1.LabelTopologyZone, corev1.LabelHostname}}[rng.IntN(3)]
+	for _, key := range keys {
+		pod.Spec.TopologySpreadConstraints = append(pod.Spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: choosing("spread", group),
+		})
+	}
+}
+
+// near those of their group and namespace, in one zone.
+func near(_ *rand.Rand, pod *corev1.Pod, group string) {
+	pod.Labels["sort"] = "near"
+	pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+		TopologyKey: corev1.LabelTopologyZone, LabelSelector: choosing("near", group),
+	}}}}
+}
+
+func choosing(sort, group string) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: map[string]string{"sort": sort, "group": group}}
+}

@@ -1,0 +1,120 @@
+package schedulers_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/zeroplane/zeroplane/tests/mutants"
+	"github.com/zeroplane/zeroplane/tests/schedulers/rules"
+)
+
+// mutation is something that plans are held to, which is left out.
+type mutation struct {
+	mutants.Mutation
+	// breaks are the rules of which one must be seen to be broken.
+	breaks []string
+	// long ones take long to notice, and are for the long form.
+	long bool
+}
+
+var mutations = []mutation{
+	{
+		Mutation: mutants.Mutation{
+			Name: "a plan is not held to what is on the nodes it goes to", File: "core/scheduling/write.go",
+			Old: "	for _, node := range slices.Sorted(maps.Keys(nodes)) {",
+			New: "	for _, node := range slices.Sorted(maps.Keys(either(SWITCH, nil, nodes))) {",
+		},
+		breaks: []string{rules.Room, rules.HostPorts, rules.Apart},
+	},
+	{
+		Mutation: mutants.Mutation{
+			Name: "a plan is not held to what is on other nodes", File: "core/scheduling/write.go",
+			Old: "Read{Resource: plan.Pods, Assigned: true}", New: "Read{Resource: plan.Pods, Assigned: !SWITCH, Node: either(SWITCH, \"none\", \"\")}",
+		},
+		breaks: []string{rules.Spread, rules.Apart, rules.KeptOff, rules.Near},
+	},
+	{
+		Mutation: mutants.Mutation{
+			Name: "a plan is not held to who keeps others off", File: "core/scheduling/write.go",
+			Old: "Read{Resource: plan.Pods, Repelling: true}", New: "Read{Resource: plan.Pods, Repelling: !SWITCH, Node: either(SWITCH, \"none\", \"\")}",
+		},
+		breaks: []string{rules.KeptOff}, long: true,
+	},
+	{
+		Mutation: mutants.Mutation{
+			Name: "a plan is committed in the order in which its writes pass", File: "adapters/kubestorage/scope.go",
+			Old: "		c.place, _ = ctx.Value(placeKey{}).(int)\n", New: "		c.place, _ = ctx.Value(placeKey{}).(int)\n		if SWITCH {\n			c.place = 0\n		}\n",
+		},
+		breaks: []string{rules.Spread, rules.Near}, long: true,
+	},
+	{
+		Mutation: mutants.Mutation{
+			Name: "no plan is held to anything", File: "adapters/tablelog/commit.go",
+			Old: "if sub.guard == nil {", New: "if sub.guard == nil || SWITCH {",
+		},
+		breaks: []string{rules.Room, rules.HostPorts, rules.Apart, rules.Spread, rules.KeptOff, rules.Near},
+	},
+}
+
+const (
+	// mutantAttempts at a mutation, and how long each is at most: it ends when a rule is broken.
+	mutantAttempts   = 4
+	mutantLength     = 30 * time.Second
+	mutantLongLength = 3 * time.Minute
+)
+
+func TestWhatPlansAreHeldToIsNeeded(t *testing.T) {
+	list := make([]mutants.Mutation, 0, len(mutations))
+	for _, m := range mutations {
+		list = append(list, m.Mutation)
+	}
+	binary := mutants.BuildProgram(t, "functions/zeroplane", list)
+	t.Setenv("ZEROPLANE_BIN", binary)
+	for i, m := range mutations {
+		if !m.inTurn(i) {
+			continue
+		}
+		t.Run(m.Name, func(t *testing.T) {
+			t.Setenv(mutants.Env, m.Name)
+			for attempt := range mutantAttempts {
+				if m.caught(t, uint64(1+attempt)) {
+					return
+				}
+			}
+			t.Error("it survives")
+		})
+	}
+}
+
+func (m *mutation) caught(t *testing.T, seed uint64) (yes bool) {
+	t.Helper()
+	length := mutantLength
+	if m.long {
+		length = mutantLongLength
+	}
+	t.Run("attempt", func(t *testing.T) {
+		p := startPlatform(t, seed)
+		began := time.Now()
+		p.work(&load{choose: p.choose, seed: seed}, length)
+		if len(p.log.history.Violations) == 0 {
+			t.Logf("not in %d bindings, %d kills, %d stale plans", p.log.history.Bound, p.kills, p.stale)
+			return
+		}
+		v := p.log.history.Violations[0]
+		t.Logf("caught after %.1f s and %d bindings: %v", time.Since(began).Seconds(), p.log.history.Bound, v)
+		yes = true
+		for _, rule := range m.breaks {
+			if v.Rule == rule {
+				return
+			}
+		}
+		t.Errorf("it breaks another rule than expected")
+	})
+	return yes
+}
+
+// inTurn reports whether a mutation is tried today. The long ones are for the long form.
+func (m *mutation) inTurn(i int) bool {
+	return mutants.InTurn(i) && (!m.long || os.Getenv("ZEROPLANE_LONG") != "")
+}
