@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,8 +28,10 @@ const (
 	namesEach = 16
 	// requestTimeout is for a process that is killed before it answers, and for a busy machine.
 	requestTimeout = 10 * time.Second
+	// turnLength is how long pods of the same sorts are made.
+	turnLength = 5 * time.Second
 	// mostPause between two requests of a client.
-	mostPause = 60 * time.Millisecond
+	mostPause = 40 * time.Millisecond
 )
 
 // load is clients that make, delete, end and relabel pods.
@@ -36,6 +39,8 @@ type load struct {
 	// choose returns a client of a process that lives, nil if there is none at the moment.
 	choose func(*rand.Rand) *kubernetes.Clientset
 	seed   uint64
+	// turns say what is done, one after the other.
+	turns []turn
 
 	mu sync.Mutex
 	// outcomes counts the requests by how they ended; wrong are those that should not have ended so.
@@ -46,12 +51,13 @@ type load struct {
 // run works until the context ends.
 func (l *load) run(ctx context.Context) {
 	l.outcomes = map[string]int{}
+	began := time.Now()
 	var working sync.WaitGroup
 	for i := range clients {
 		rng := rand.New(rand.NewPCG(l.seed, uint64(i)))
 		working.Go(func() {
 			for ctx.Err() == nil {
-				l.step(ctx, rng, i)
+				l.step(ctx, rng, i, l.turns[int(time.Since(began)/turnLength)%len(l.turns)])
 				select {
 				case <-ctx.Done():
 				case <-time.After(time.Duration(rng.Int64N(int64(mostPause)))):
@@ -63,29 +69,30 @@ func (l *load) run(ctx context.Context) {
 }
 
 // step is one request, or a few. That a pod is not there, or is there already, is nothing to it.
-func (l *load) step(ctx context.Context, rng *rand.Rand, client int) {
+func (l *load) step(ctx context.Context, rng *rand.Rand, client int, now turn) {
 	at := l.choose(rng)
 	if at == nil {
 		return
 	}
-	namespace := []string{"one", "two"}[client%2]
-	pods := at.CoreV1().Pods(namespace)
+	pods := at.CoreV1().Pods(namespaceOf(client))
 	name := fmt.Sprintf("pod-%d-%d", client, rng.IntN(namesEach))
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	if rng.IntN(100) < now.pairs {
+		l.pair(ctx, rng, at, client, now.rivals[rng.IntN(len(now.rivals))])
+		return
+	}
 	switch draw := rng.IntN(100); {
 	case draw < 40: // often in a row, so that decisions are about several
 		for range 1 + rng.IntN(3) {
 			name := fmt.Sprintf("pod-%d-%d", client, rng.IntN(namesEach))
-			_, err := pods.Create(ctx, anyPod(rng, name), metav1.CreateOptions{})
+			_, err := pods.Create(ctx, anyPod(rng, name, now.sorts), metav1.CreateOptions{})
 			l.note("create", err)
 		}
 	case draw < 68:
 		l.note("delete", pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
 	case draw < 84: // its place is another's
-		l.note("delete", pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
-		_, err := pods.Create(ctx, anyPod(rng, name), metav1.CreateOptions{})
-		l.note("create", err)
+		l.replace(ctx, at, namespaceOf(client), anyPod(rng, name, now.sorts))
 	case draw < 92: // goes away for as long as its client draws no other deletion
 		l.note("delete slowly", pods.Delete(ctx, name, metav1.DeleteOptions{}))
 	case draw < 96:
@@ -97,6 +104,40 @@ func (l *load) step(ctx context.Context, rng *rand.Rand, client int) {
 		l.note("relabel", err)
 	}
 }
+
+// pair makes two pods at once, mostly through two processes, for one place that only one of them can have. The first is urgent, so
+// that a process that knows of both leaves the other alone, while one that does not know of the first yet places the other: two
+// plans that bind different pods, and must not both be committed.
+func (l *load) pair(ctx context.Context, rng *rand.Rand, at *kubernetes.Clientset, client int, rivals rivalry) {
+	other := l.choose(rng)
+	if other == nil {
+		return
+	}
+	var pods [2]*corev1.Pod
+	place := fmt.Sprintf("zone-%d", rng.IntN(zones))
+	group := fmt.Sprintf("pair-%x", rng.Uint64())
+	for i := range pods {
+		pods[i] = onlyPod(fmt.Sprintf("pair-%d-%d", client, i))
+		pods[i].Labels["group"] = group
+		pods[i].Spec.NodeSelector = map[string]string{corev1.LabelTopologyZone: place}
+	}
+	pods[0].Spec.PriorityClassName = urgent
+	rivals(rng, pods[0], pods[1], group)
+	var second sync.WaitGroup
+	second.Go(func() { l.replace(ctx, other, namespaceOf(client), pods[1]) })
+	l.replace(ctx, at, namespaceOf(client), pods[0])
+	second.Wait()
+}
+
+// replace makes a pod in place of the one of its name.
+func (l *load) replace(ctx context.Context, at *kubernetes.Clientset, namespace string, pod *corev1.Pod) {
+	pods := at.CoreV1().Pods(namespace)
+	l.note("delete", pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+	l.note("create", err)
+}
+
+func namespaceOf(client int) string { return []string{"one", "two"}[client%2] }
 
 // note counts how a request ended.
 func (l *load) note(verb string, err error) {
@@ -134,9 +175,9 @@ func (l *load) String() string {
 
 const (
 	// groups is how many there are of each sort of pods that mind each other.
-	groups = 4
+	groups = 3
 	zones  = 3
-	// nodes offer together less than what the pods of all names ask for.
+	// nodeCount nodes offer together less than what the pods of all names ask for.
 	nodeCount = 9
 )
 
@@ -150,31 +191,99 @@ func fixedNodes() []*corev1.Node {
 				corev1.LabelHostname: name, corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", i%zones),
 			}},
 			Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("6Gi"), corev1.ResourcePods: resource.MustParse("12"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("6Gi"), corev1.ResourcePods: resource.MustParse("14"),
 			}},
 		})
 	}
 	return out
 }
 
-// anyPod draws a pod: of five sorts, and of any size.
-func anyPod(rng *rand.Rand, name string) *corev1.Pod {
+// urgent pods go first, so that one who knows of them and one who does not place different pods. They evict nobody.
+const urgent = "urgent"
+
+func urgentClass() *schedulingv1.PriorityClass {
+	return &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: urgent}, Value: 1000, PreemptionPolicy: new(corev1.PreemptNever)}
+}
+
+// anyPod draws a pod, of any size.
+func anyPod(rng *rand.Rand, name string, sorts []sort) *corev1.Pod {
+	pod := onlyPod(name)
 	group := fmt.Sprint(rng.IntN(groups))
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"group": group}},
+	pod.Labels["group"] = group
+	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
+		corev1.ResourceCPU:    []resource.Quantity{resource.MustParse("250m"), resource.MustParse("500m"), resource.MustParse("1")}[rng.IntN(3)],
+		corev1.ResourceMemory: []resource.Quantity{resource.MustParse("256Mi"), resource.MustParse("512Mi"), resource.MustParse("1Gi")}[rng.IntN(3)],
+	}
+	if rng.IntN(2) == 0 {
+		pod.Spec.PriorityClassName = urgent
+	}
+	sorts[rng.IntN(len(sorts))](rng, pod, group)
+	return pod
+}
+
+// onlyPod is of no sort, and asks for nothing.
+func onlyPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}},
 		Spec: corev1.PodSpec{
 			AutomountServiceAccountToken: new(false),
 			// Nobody says that the nodes are ready.
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
-			Containers: []corev1.Container{{Name: "c", Image: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-				corev1.ResourceCPU:    []resource.Quantity{resource.MustParse("250m"), resource.MustParse("500m"), resource.MustParse("1")}[rng.IntN(3)],
-				corev1.ResourceMemory: []resource.Quantity{resource.MustParse("256Mi"), resource.MustParse("512Mi"), resource.MustParse("1Gi")}[rng.IntN(3)],
-			}}}},
+			Containers:  []corev1.Container{{Name: "c", Image: "c"}},
 		},
 	}
-	sorts := []func(*rand.Rand, *corev1.Pod, string){plain, plain, publishing, apart, loner, noisy, noisy, spread, near}
-	sorts[rng.IntN(len(sorts))](rng, pod, group)
-	return pod
+}
+
+// turn is what is done for a while: pods of some sorts are made, and in so many of 100 steps a pair of rivals.
+type turn struct {
+	sorts  []sort
+	rivals []rivalry
+	pairs  int
+}
+
+// sort makes a pod of a group what it is.
+type sort func(rng *rand.Rand, pod *corev1.Pod, group string)
+
+// solitary pods ask for room and ports alone, and mingled are of all sorts. A plan that has one of the others among them is
+// held to all pods on nodes, so that only solitary pods show whether it is held to those on its own.
+var (
+	solitary = turn{sorts: []sort{plain, plain, publishing}, rivals: []rivalry{forPort}, pairs: 10}
+	mingled  = turn{sorts: []sort{plain, plain, publishing, apart, loner, noisy, noisy, spread, near}, rivals: []rivalry{forPort, forQuiet, forZone}, pairs: 10}
+	// minding pods depend on each other also within a plan.
+	minding = turn{sorts: []sort{spread}}
+	// ports, zones and quiet are contended for.
+	ports = turn{sorts: []sort{plain}, rivals: []rivalry{forPort}, pairs: 90}
+	zone  = turn{sorts: []sort{plain}, rivals: []rivalry{forZone}, pairs: 90}
+	quiet = turn{sorts: []sort{plain}, rivals: []rivalry{forQuiet}, pairs: 90}
+)
+
+// rivalry makes two pods of a group, which nobody else is of, ask for what only one can have.
+type rivalry func(rng *rand.Rand, first, second *corev1.Pod, group string)
+
+// forPort of a node.
+func forPort(rng *rand.Rand, first, second *corev1.Pod, _ string) {
+	port := []corev1.ContainerPort{{HostPort: int32(10000 + rng.IntN(50000)), ContainerPort: 80}}
+	node := map[string]string{corev1.LabelHostname: fmt.Sprintf("node-%d", rng.IntN(nodeCount))}
+	for _, pod := range []*corev1.Pod{first, second} {
+		pod.Labels["sort"], pod.Spec.NodeSelector, pod.Spec.Containers[0].Ports = "publishing", node, port
+	}
+}
+
+// forQuiet in a zone, of which the second does not know.
+func forQuiet(rng *rand.Rand, first, second *corev1.Pod, group string) {
+	loner(rng, first, group)
+	noisy(rng, second, group)
+}
+
+// forZone where none is in the other ones.
+func forZone(_ *rand.Rand, first, second *corev1.Pod, group string) {
+	for _, pod := range []*corev1.Pod{first, second} {
+		pod.Labels["sort"] = "spread"
+		pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: choosing("spread", group),
+			NodeAffinityPolicy: new(corev1.NodeInclusionPolicyIgnore),
+		}}
+	}
 }
 
 func plain(_ *rand.Rand, pod *corev1.Pod, _ string) { pod.Labels["sort"] = "plain" }

@@ -14,6 +14,8 @@ type mutation struct {
 	mutants.Mutation
 	// breaks are the rules of which one must be seen to be broken.
 	breaks []string
+	// turn that shows it.
+	turn turn
 	// long ones take long to notice, and are for the long form.
 	long bool
 }
@@ -25,35 +27,35 @@ var mutations = []mutation{
 			Old: "	for _, node := range slices.Sorted(maps.Keys(nodes)) {",
 			New: "	for _, node := range slices.Sorted(maps.Keys(either(SWITCH, nil, nodes))) {",
 		},
-		breaks: []string{rules.Room, rules.HostPorts, rules.Apart},
+		breaks: []string{rules.Room, rules.HostPorts}, turn: ports,
 	},
 	{
 		Mutation: mutants.Mutation{
 			Name: "a plan is not held to what is on other nodes", File: "core/scheduling/write.go",
 			Old: "Read{Resource: plan.Pods, Assigned: true}", New: "Read{Resource: plan.Pods, Assigned: !SWITCH, Node: either(SWITCH, \"none\", \"\")}",
 		},
-		breaks: []string{rules.Spread, rules.Apart, rules.KeptOff, rules.Near},
+		breaks: []string{rules.Spread, rules.Apart, rules.KeptOff, rules.Near}, turn: zone,
 	},
 	{
 		Mutation: mutants.Mutation{
 			Name: "a plan is not held to who keeps others off", File: "core/scheduling/write.go",
 			Old: "Read{Resource: plan.Pods, Repelling: true}", New: "Read{Resource: plan.Pods, Repelling: !SWITCH, Node: either(SWITCH, \"none\", \"\")}",
 		},
-		breaks: []string{rules.KeptOff}, long: true,
+		breaks: []string{rules.KeptOff}, turn: quiet, long: true,
 	},
 	{
 		Mutation: mutants.Mutation{
 			Name: "a plan is committed in the order in which its writes pass", File: "adapters/kubestorage/scope.go",
 			Old: "		c.place, _ = ctx.Value(placeKey{}).(int)\n", New: "		c.place, _ = ctx.Value(placeKey{}).(int)\n		if SWITCH {\n			c.place = 0\n		}\n",
 		},
-		breaks: []string{rules.Spread, rules.Near}, long: true,
+		breaks: []string{rules.Spread, rules.Near}, turn: minding, long: true,
 	},
 	{
 		Mutation: mutants.Mutation{
 			Name: "no plan is held to anything", File: "adapters/tablelog/commit.go",
 			Old: "if sub.guard == nil {", New: "if sub.guard == nil || SWITCH {",
 		},
-		breaks: []string{rules.Room, rules.HostPorts, rules.Apart, rules.Spread, rules.KeptOff, rules.Near},
+		breaks: []string{rules.Room, rules.HostPorts, rules.Apart, rules.Spread, rules.KeptOff, rules.Near}, turn: zone,
 	},
 }
 
@@ -62,6 +64,8 @@ const (
 	mutantAttempts   = 4
 	mutantLength     = 30 * time.Second
 	mutantLongLength = 3 * time.Minute
+	// mutantKillEvery is seldom: more is decided where fewer start.
+	mutantKillEvery = 10 * time.Second
 )
 
 func TestWhatPlansAreHeldToIsNeeded(t *testing.T) {
@@ -96,7 +100,7 @@ func (m *mutation) caught(t *testing.T, seed uint64) (yes bool) {
 	t.Run("attempt", func(t *testing.T) {
 		p := startPlatform(t, seed)
 		began := time.Now()
-		p.work(&load{choose: p.choose, seed: seed}, length)
+		p.work(&load{choose: p.choose, seed: seed, turns: []turn{m.turn}}, length, mutantKillEvery)
 		if len(p.log.history.Violations) == 0 {
 			t.Logf("not in %d bindings, %d kills, %d stale plans", p.log.history.Bound, p.kills, p.stale)
 			return

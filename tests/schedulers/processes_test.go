@@ -32,8 +32,9 @@ const (
 	normalLength = 30 * time.Second
 	longLength   = 10 * time.Minute
 	// killEvery is the pause between two kills on average, and mostDown how long what was killed stays so.
-	killEvery, mostDown = 2 * time.Second, time.Second
-	pollEvery           = 100 * time.Millisecond
+	killEvery = 2 * time.Second
+	mostDown  = time.Second
+	pollEvery = 100 * time.Millisecond
 	// settleTime is more than what a process left may wait for another to take it over.
 	settleTime = 4 * time.Minute
 	birthTime  = time.Minute
@@ -86,6 +87,9 @@ func (p *platform) furnish() {
 		}
 		p.nodes = append(p.nodes, made)
 	}
+	if _, err := p.servers[0].Client.SchedulingV1().PriorityClasses().Create(p.t.Context(), urgentClass(), metav1.CreateOptions{}); err != nil {
+		p.t.Fatal(err)
+	}
 	for _, name := range []string{"one", "two"} {
 		if _, err := c.Namespaces().Create(p.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 			p.t.Fatal(err)
@@ -108,8 +112,8 @@ func (p *platform) choose(rng *rand.Rand) *kubernetes.Clientset {
 }
 
 // disturb kills processes until the context ends, and starts them again. Mostly it is one, and at least one is left.
-func (p *platform) disturb(ctx context.Context) {
-	for wait(ctx, killEvery/2+time.Duration(p.rng.Int64N(int64(killEvery)))) {
+func (p *platform) disturb(ctx context.Context, every time.Duration) {
+	for wait(ctx, every/2+time.Duration(p.rng.Int64N(int64(every)))) {
 		victims := p.rng.Perm(processes)[:[]int{1, 1, 1, 2, 2, 3}[p.rng.IntN(6)]]
 		for _, i := range victims {
 			p.count(i)
@@ -162,7 +166,7 @@ func (p *platform) count(i int) {
 }
 
 // work has pods come and go, and processes die, for a while, or until a rule is seen to be broken.
-func (p *platform) work(l *load, length time.Duration) {
+func (p *platform) work(l *load, length, killEvery time.Duration) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), length)
 	defer cancel()
 	loaded, followed := make(chan struct{}), make(chan error, 1)
@@ -171,7 +175,7 @@ func (p *platform) work(l *load, length time.Duration) {
 		l.run(ctx)
 	}()
 	go func() { followed <- p.follow(ctx, cancel) }()
-	p.disturb(ctx)
+	p.disturb(ctx, killEvery)
 	<-loaded
 	if err := <-followed; err != nil {
 		p.t.Error(err)
@@ -249,8 +253,8 @@ func length(t *testing.T) time.Duration {
 func TestFourSchedulersBreakNoRule(t *testing.T) {
 	n := seed(t)
 	p := startPlatform(t, n)
-	l := &load{choose: p.choose, seed: n}
-	p.work(l, length(t))
+	l := &load{choose: p.choose, seed: n, turns: []turn{mingled, solitary}}
+	p.work(l, length(t), killEvery)
 	began := time.Now()
 	p.settle()
 	settled := time.Since(began)

@@ -79,6 +79,11 @@ func evenly(key string, whenNot corev1.UnsatisfiableConstraintAction) change {
 	}
 }
 
+// everywhere has pods count on nodes that the pod cannot be on.
+func everywhere(p *corev1.Pod) {
+	p.Spec.TopologySpreadConstraints[0].NodeAffinityPolicy = new(corev1.NodeInclusionPolicyIgnore)
+}
+
 func terms(key string, namespaces *metav1.LabelSelector) []corev1.PodAffinityTerm {
 	return []corev1.PodAffinityTerm{{TopologyKey: key, LabelSelector: web(), NamespaceSelector: namespaces}}
 }
@@ -143,8 +148,11 @@ func TestAViolationIsFoundAtTheRevisionThatBringsIt(t *testing.T) {
 		"a second where one is another's":         {history{pod("p", on("a1"), in("other")), pod("q", on("a2"), evenly(zone, must))}, ""},
 		"a second where one has other labels":     {history{pod("p", on("a1"), app("db")), pod("q", on("a2"), evenly(zone, must))}, ""},
 		"a second of the only zone that it takes": {history{pod("p", on("a1"), evenly(zone, must)), pod("q", on("a2"), evenly(zone, must), selecting("a"))}, ""},
-		"a node without the label":                {history{pod("p", on("d"), evenly(zone, must))}, rules.Spread},
-		"a second of a node":                      {history{pod("p", on("a1")), pod("q", on("a1"), evenly(hostname, must))}, rules.Spread},
+		"a second of the zone that it takes, and more count": {
+			history{pod("p", on("a1"), evenly(zone, must)), pod("q", on("a2"), evenly(zone, must), selecting("a"), everywhere)}, rules.Spread,
+		},
+		"a node without the label": {history{pod("p", on("d"), evenly(zone, must))}, rules.Spread},
+		"a second of a node":       {history{pod("p", on("a1")), pod("q", on("a1"), evenly(hostname, must))}, rules.Spread},
 		"a second of a node, by the other constraint": {
 			history{pod("p", on("a1")), pod("r", on("b1")), pod("q", on("a1"), evenly(zone, must), evenly(hostname, must))}, rules.Spread,
 		},

@@ -7,8 +7,8 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
-// checkSpread holds a pod that becomes bound to its constraints, among the pods that were on nodes just before. Their policies
-// about nodes are the default ones.
+// checkSpread holds a pod that becomes bound to its constraints, among the pods that were on nodes just before. Taints rule no
+// node out for them, as is the default.
 func (h *History) checkSpread(rev uint64, pod *corev1.Pod) {
 	var hard []corev1.TopologySpreadConstraint
 	for _, c := range pod.Spec.TopologySpreadConstraints {
@@ -24,7 +24,7 @@ func (h *History) checkSpread(rev uint64, pod *corev1.Pod) {
 		}
 		domains := map[string]int32{}
 		for _, name := range h.names {
-			if node := h.nodes[name]; hasAll(node, hard) && chooses(pod, node) {
+			if node := h.nodes[name]; hasAll(node, hard) && (ignoresAffinity(&c) || chooses(pod, node)) {
 				domains[node.Labels[c.TopologyKey]] += h.selectedOn(name, pod.Namespace, selector)
 			}
 		}
@@ -53,6 +53,10 @@ func hasAll(node *corev1.Node, constraints []corev1.TopologySpreadConstraint) bo
 		}
 	}
 	return true
+}
+
+func ignoresAffinity(c *corev1.TopologySpreadConstraint) bool {
+	return c.NodeAffinityPolicy != nil && *c.NodeAffinityPolicy == corev1.NodeInclusionPolicyIgnore
 }
 
 // chooses reports whether a pod's selector and required affinity let it be on a node.
