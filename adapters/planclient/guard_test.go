@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +15,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
 var decoder = kubestorage.Decoder{Deserializer: clientscheme.Codecs.UniversalDeserializer()}
@@ -147,5 +149,23 @@ func TestGuardsAreOfTheLogsThatWereRead(t *testing.T) {
 	conflicts := guards[logs[kubestorage.PodsGroup]].Conflicts
 	if !conflicts(change(nil, pod(t, "default", "a"))) || !conflicts(change(nil, pod(t, "other", "b", on("n")))) || conflicts(change(nil, pod(t, "other", "b"))) {
 		t.Error("the pods' guard does not know both of its reads")
+	}
+}
+
+// TestAPlacementIsStaleWhenOneComesThatKeepsItOff although nobody did when it was decided, and it asks nothing of others itself:
+// one of two instances knew of the pod that keeps others off, the other did not yet.
+func TestAPlacementIsStaleWhenOneComesThatKeepsItOff(t *testing.T) {
+	waiting := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "quiet", UID: "quiet"}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("9")}}}
+	decided := scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node}, Pods: []*corev1.Pod{waiting}})
+	if len(decided.Placements) != 1 {
+		t.Fatalf("%+v", decided)
+	}
+	set := newReadSet(decoder, decided.Plan.Reads)
+	if comes := change(pod(t, "default", "loner", apart), pod(t, "default", "loner", apart, on("elsewhere"))); !set.touchedBy(comes) {
+		t.Error("the plan holds although one came that keeps the pod off")
+	}
+	if comes := change(pod(t, "default", "other"), pod(t, "default", "other", on("elsewhere"))); set.touchedBy(comes) {
+		t.Error("the plan is stale because of a pod that is nothing to it")
 	}
 }

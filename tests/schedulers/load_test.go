@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 )
@@ -78,8 +79,8 @@ func (l *load) step(ctx context.Context, rng *rand.Rand, client int, now turn) {
 	name := fmt.Sprintf("pod-%d-%d", client, rng.IntN(namesEach))
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if rng.IntN(100) < now.pairs {
-		l.pair(ctx, rng, at, client, now.rivals[rng.IntN(len(now.rivals))])
+	if rng.IntN(100) < now.share {
+		l.rival(ctx, rng, at, client, now.rivals[client%len(now.rivals)])
 		return
 	}
 	switch draw := rng.IntN(100); {
@@ -105,35 +106,70 @@ func (l *load) step(ctx context.Context, rng *rand.Rand, client int, now turn) {
 	}
 }
 
-// pair makes two pods at once, mostly through two processes, for one place that only one of them can have. The first is urgent, so
-// that a process that knows of both leaves the other alone, while one that does not know of the first yet places the other: two
-// plans that bind different pods, and must not both be committed.
-func (l *load) pair(ctx context.Context, rng *rand.Rand, at *kubernetes.Clientset, client int, rivals rivalry) {
+// The parts that pods of a rivalry play.
+const (
+	first  = "first"
+	second = "second"
+)
+
+// rival goes on with a client's own rivalry for one place, which only one pod can have. A first pod has it and a second waits,
+// and was told why. Then the first is deleted through one process while another first one, which is urgent, is made through
+// another. A process that knows of the new one yet leaves the second alone, and has no more to tell it; one that does not
+// places the second: two plans about different pods, of which only one may be committed.
+func (l *load) rival(ctx context.Context, rng *rand.Rand, at *kubernetes.Clientset, client int, rivals rivalry) {
+	label, namespace := map[string]string{"rivals": fmt.Sprint(client)}, namespaceOf(client)
+	list, err := at.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.Set(label).String()})
+	l.note("list", err)
 	other := l.choose(rng)
-	if other == nil {
+	if err != nil || other == nil {
 		return
 	}
-	var pods [2]*corev1.Pod
-	place := fmt.Sprintf("zone-%d", rng.IntN(zones))
-	group := fmt.Sprintf("pair-%x", rng.Uint64())
-	for i := range pods {
-		pods[i] = onlyPod(fmt.Sprintf("pair-%d-%d", client, i))
-		pods[i].Labels["group"] = group
-		pods[i].Spec.NodeSelector = map[string]string{corev1.LabelTopologyZone: place}
+	parts := map[string]*corev1.Pod{}
+	for i := range list.Items {
+		parts[list.Items[i].Labels["part"]] = &list.Items[i]
 	}
-	pods[0].Spec.PriorityClassName = urgent
-	rivals(rng, pods[0], pods[1], group)
-	var second sync.WaitGroup
-	second.Go(func() { l.replace(ctx, other, namespaceOf(client), pods[1]) })
-	l.replace(ctx, at, namespaceOf(client), pods[0])
-	second.Wait()
+	holder, heir := parts[first], parts[second]
+	made := func(part, name string) *corev1.Pod {
+		pod := onlyPod(name)
+		pod.Labels["rivals"], pod.Labels["part"] = label["rivals"], part
+		if part == first {
+			pod.Spec.PriorityClassName = urgent
+		}
+		rivals(pod, client)
+		return pod
+	}
+	names := []string{fmt.Sprintf("first-%d-a", client), fmt.Sprintf("first-%d-b", client)}
+	switch {
+	case len(list.Items) > 2 || holder == nil || holder.Spec.NodeName == "" || heir != nil && heir.Spec.NodeName != "":
+		for i := range list.Items {
+			l.remove(ctx, at, namespace, list.Items[i].Name)
+		}
+		l.create(ctx, at, made(first, names[0]), namespace)
+	case heir == nil:
+		l.create(ctx, at, made(second, fmt.Sprintf("second-%d", client)), namespace)
+	case len(heir.Status.Conditions) > 0:
+		var deleted sync.WaitGroup
+		deleted.Go(func() { l.remove(ctx, other, namespace, holder.Name) })
+		if names[0] == holder.Name {
+			names[0] = names[1]
+		}
+		l.create(ctx, at, made(first, names[0]), namespace)
+		deleted.Wait()
+	}
 }
 
 // replace makes a pod in place of the one of its name.
 func (l *load) replace(ctx context.Context, at *kubernetes.Clientset, namespace string, pod *corev1.Pod) {
-	pods := at.CoreV1().Pods(namespace)
-	l.note("delete", pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
-	_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+	l.remove(ctx, at, namespace, pod.Name)
+	l.create(ctx, at, pod, namespace)
+}
+
+func (l *load) remove(ctx context.Context, at *kubernetes.Clientset, namespace, name string) {
+	l.note("delete", at.CoreV1().Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+}
+
+func (l *load) create(ctx context.Context, at *kubernetes.Clientset, pod *corev1.Pod, namespace string) {
+	_, err := at.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{})
 	l.note("create", err)
 }
 
@@ -234,11 +270,11 @@ func onlyPod(name string) *corev1.Pod {
 	}
 }
 
-// turn is what is done for a while: pods of some sorts are made, and in so many of 100 steps a pair of rivals.
+// turn is what is done for a while: pods of some sorts are made, and so many of 100 steps are about rivals.
 type turn struct {
 	sorts  []sort
 	rivals []rivalry
-	pairs  int
+	share  int
 }
 
 // sort makes a pod of a group what it is.
@@ -247,43 +283,52 @@ type sort func(rng *rand.Rand, pod *corev1.Pod, group string)
 // solitary pods ask for room and ports alone, and mingled are of all sorts. A plan that has one of the others among them is
 // held to all pods on nodes, so that only solitary pods show whether it is held to those on its own.
 var (
-	solitary = turn{sorts: []sort{plain, plain, publishing}, rivals: []rivalry{forPort}, pairs: 10}
-	mingled  = turn{sorts: []sort{plain, plain, publishing, apart, loner, noisy, noisy, spread, near}, rivals: []rivalry{forPort, forQuiet, forZone}, pairs: 10}
+	solitary = turn{sorts: []sort{plain, plain, publishing}, rivals: []rivalry{forPort}, share: 15}
+	mingled  = turn{sorts: []sort{plain, plain, publishing, apart, loner, noisy, noisy, spread, near}, rivals: []rivalry{forPort, forQuiet, forZone}, share: 15}
 	// minding pods depend on each other also within a plan.
 	minding = turn{sorts: []sort{spread}}
 	// ports, zones and quiet are contended for.
-	ports = turn{sorts: []sort{plain}, rivals: []rivalry{forPort}, pairs: 90}
-	zone  = turn{sorts: []sort{plain}, rivals: []rivalry{forZone}, pairs: 90}
-	quiet = turn{sorts: []sort{plain}, rivals: []rivalry{forQuiet}, pairs: 90}
+	ports = turn{sorts: []sort{plain}, rivals: []rivalry{forPort}, share: 90}
+	zone  = turn{sorts: []sort{plain}, rivals: []rivalry{forZone}, share: 90}
+	quiet = turn{sorts: []sort{plain}, rivals: []rivalry{forQuiet}, share: 90}
 )
 
-// rivalry makes two pods of a group, which nobody else is of, ask for what only one can have.
-type rivalry func(rng *rand.Rand, first, second *corev1.Pod, group string)
+// rivalry makes a pod ask for what only one of a client's can have.
+type rivalry func(pod *corev1.Pod, client int)
 
 // forPort of a node.
-func forPort(rng *rand.Rand, first, second *corev1.Pod, _ string) {
-	port := []corev1.ContainerPort{{HostPort: int32(10000 + rng.IntN(50000)), ContainerPort: 80}}
-	node := map[string]string{corev1.LabelHostname: fmt.Sprintf("node-%d", rng.IntN(nodeCount))}
-	for _, pod := range []*corev1.Pod{first, second} {
-		pod.Labels["sort"], pod.Spec.NodeSelector, pod.Spec.Containers[0].Ports = "publishing", node, port
-	}
+func forPort(pod *corev1.Pod, client int) {
+	pod.Labels["sort"] = "publishing"
+	pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: fmt.Sprintf("node-%d", client%nodeCount)}
+	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: int32(9000 + client), ContainerPort: 80}}
 }
 
 // forQuiet in a zone, of which the second does not know.
-func forQuiet(rng *rand.Rand, first, second *corev1.Pod, group string) {
-	loner(rng, first, group)
-	noisy(rng, second, group)
+func forQuiet(pod *corev1.Pod, client int) {
+	group := inZone(pod, client)
+	if pod.Labels["part"] == first {
+		loner(nil, pod, group)
+	} else {
+		noisy(nil, pod, group)
+	}
 }
 
-// forZone where none is in the other ones.
-func forZone(_ *rand.Rand, first, second *corev1.Pod, group string) {
-	for _, pod := range []*corev1.Pod{first, second} {
-		pod.Labels["sort"] = "spread"
-		pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-			MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: choosing("spread", group),
-			NodeAffinityPolicy: new(corev1.NodeInclusionPolicyIgnore),
-		}}
-	}
+// forZone where there is none in the other ones.
+func forZone(pod *corev1.Pod, client int) {
+	group := inZone(pod, client)
+	pod.Labels["sort"] = "spread"
+	pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: choosing("spread", group),
+		NodeAffinityPolicy: new(corev1.NodeInclusionPolicyIgnore),
+	}}
+}
+
+// inZone puts a pod into a zone, and into a group that only its rivals are of.
+func inZone(pod *corev1.Pod, client int) (group string) {
+	group = fmt.Sprintf("rivals-%d", client)
+	pod.Labels["group"] = group
+	pod.Spec.NodeSelector = map[string]string{corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", client%zones)}
+	return group
 }
 
 func plain(_ *rand.Rand, pod *corev1.Pod, _ string) { pod.Labels["sort"] = "plain" }
