@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// clients work at once, each on pods of its own names.
-	clients = 12
+	// mostClients work at once, each on pods of its own names.
+	mostClients = 12
 	// namesEach are the names of a client's pods. Together they are more than the nodes can take, so that nodes fill up.
 	namesEach = 16
 	// requestTimeout is for a process that is killed before it answers, and for a busy machine.
@@ -40,6 +40,8 @@ type load struct {
 	// choose returns a client of a process that lives, nil if there is none at the moment.
 	choose func(*rand.Rand) *kubernetes.Clientset
 	seed   uint64
+	// clients work at once.
+	clients int
 	// turns say what is done, one after the other.
 	turns []turn
 
@@ -54,7 +56,7 @@ func (l *load) run(ctx context.Context) {
 	l.outcomes = map[string]int{}
 	began := time.Now()
 	var working sync.WaitGroup
-	for i := range clients {
+	for i := range l.clients {
 		rng := rand.New(rand.NewPCG(l.seed, uint64(i)))
 		working.Go(func() {
 			for ctx.Err() == nil {
@@ -285,8 +287,6 @@ type sort func(rng *rand.Rand, pod *corev1.Pod, group string)
 var (
 	solitary = turn{sorts: []sort{plain, plain, publishing}, rivals: []rivalry{forPort}, share: 15}
 	mingled  = turn{sorts: []sort{plain, plain, publishing, apart, loner, noisy, noisy, spread, near}, rivals: []rivalry{forPort, forQuiet, forZone}, share: 15}
-	// minding pods depend on each other also within a plan.
-	minding = turn{sorts: []sort{spread}}
 	// ports, zones and quiet are contended for.
 	ports = turn{sorts: []sort{plain}, rivals: []rivalry{forPort}, share: 90}
 	zone  = turn{sorts: []sort{plain}, rivals: []rivalry{forZone}, share: 90}

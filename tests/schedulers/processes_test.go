@@ -253,7 +253,7 @@ func length(t *testing.T) time.Duration {
 func TestFourSchedulersBreakNoRule(t *testing.T) {
 	n := seed(t)
 	p := startPlatform(t, n)
-	l := &load{choose: p.choose, seed: n, turns: []turn{mingled, solitary}}
+	l := &load{choose: p.choose, seed: n, clients: mostClients, turns: []turn{mingled, solitary}}
 	p.work(l, length(t), killEvery)
 	began := time.Now()
 	p.settle()
