@@ -287,10 +287,9 @@ type sort func(rng *rand.Rand, pod *corev1.Pod, group string)
 var (
 	solitary = turn{sorts: []sort{plain, plain, publishing}, rivals: []rivalry{forPort}, share: 15}
 	mingled  = turn{sorts: []sort{plain, plain, publishing, apart, loner, noisy, noisy, spread, near}, rivals: []rivalry{forPort, forQuiet, forZone}, share: 15}
-	// ports, zones and quiet are contended for.
+	// ports and zones are contended for.
 	ports = turn{sorts: []sort{plain}, rivals: []rivalry{forPort}, share: 90}
 	zone  = turn{sorts: []sort{plain}, rivals: []rivalry{forZone}, share: 90}
-	quiet = turn{sorts: []sort{plain}, rivals: []rivalry{forQuiet}, share: 90}
 )
 
 // rivalry makes a pod ask for what only one of a client's can have.

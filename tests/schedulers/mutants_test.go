@@ -36,13 +36,6 @@ var mutations = []mutation{
 	},
 	{
 		Mutation: mutants.Mutation{
-			Name: "a plan is not held to who keeps others off", File: "core/scheduling/write.go",
-			Old: "Read{Resource: plan.Pods, Repelling: true}", New: "Read{Resource: plan.Pods, Repelling: !SWITCH, Node: either(SWITCH, \"none\", \"\")}",
-		},
-		breaks: []string{rules.KeptOff}, turn: quiet,
-	},
-	{
-		Mutation: mutants.Mutation{
 			Name: "no plan is held to anything", File: "adapters/tablelog/commit.go",
 			Old: "if sub.guard == nil {", New: "if sub.guard == nil || SWITCH {",
 		},
