@@ -75,7 +75,7 @@ func expiry(ttl uint64) int64 {
 // commit makes one change durable, or holds it back in a scope, and returns the entry it made.
 func (s *Storage) commit(ctx context.Context, state *tablelog.State, change tablelog.Change) (*tablelog.Entry, error) {
 	if scope := ScopeFrom(ctx); scope != nil {
-		return scope.hold(s.Log, state, change), nil
+		return scope.hold(ctx, s.Log, state, change), nil
 	}
 	entries, _, err := s.Log.Commit(ctx, []tablelog.Change{change}, nil)
 	if errors.Is(err, tablelog.ErrTooLarge) {

@@ -99,7 +99,7 @@ func (s *Storage) deletable(e *tablelog.Entry, unreadable bool) (runtime.Object,
 
 func (s *Storage) commitDelete(ctx context.Context, state *tablelog.State, change tablelog.Change) (uint64, error) {
 	if scope := ScopeFrom(ctx); scope != nil {
-		scope.hold(s.Log, state, change)
+		scope.hold(ctx, s.Log, state, change)
 		return state.Rev, nil
 	}
 	_, rev, err := s.Log.Commit(ctx, []tablelog.Change{change}, nil)

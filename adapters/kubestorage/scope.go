@@ -1,9 +1,11 @@
 package kubestorage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -22,7 +24,7 @@ type Scope struct {
 	committed map[*tablelog.Log]uint64
 }
 
-// held are the writes of one log, in the order of their first appearance.
+// held are the writes of one log, by their places and then in the order of their first appearance.
 type held struct {
 	keys    []string
 	changes map[string]*heldChange
@@ -33,9 +35,18 @@ type held struct {
 type heldChange struct {
 	change tablelog.Change
 	entry  *tablelog.Entry
+	place  int
 }
 
 type scopeKey struct{}
+
+type placeKey struct{}
+
+// InPlace returns a context whose writes come, in their scope, after all those of smaller places: writes that are under way at
+// the same time arrive in any order, and where they do not fit in one transaction those in front are committed first.
+func InPlace(ctx context.Context, place int) context.Context {
+	return context.WithValue(ctx, placeKey{}, place)
+}
 
 // WithScope returns a context whose writes are held back in the scope it also returns.
 func WithScope(ctx context.Context) (context.Context, *Scope) {
@@ -62,7 +73,7 @@ func (s *Scope) get(log *tablelog.Log, key string) (*tablelog.Entry, bool) {
 }
 
 // hold keeps a change back and returns its entry, whose revision is tentative.
-func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.Change) *tablelog.Entry {
+func (s *Scope) hold(ctx context.Context, log *tablelog.Log, state *tablelog.State, change tablelog.Change) *tablelog.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.logs[log]
@@ -74,6 +85,7 @@ func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.C
 	c := h.changes[change.Key]
 	if c == nil {
 		c = &heldChange{change: change}
+		c.place, _ = ctx.Value(placeKey{}).(int)
 		h.changes[change.Key] = c
 		h.keys = append(h.keys, change.Key)
 	} else {
@@ -92,6 +104,7 @@ func (s *Scope) hold(log *tablelog.Log, state *tablelog.State, change tablelog.C
 // pending returns the changes of one log. An object that was both made and deleted in the scope
 // never was.
 func (h *held) pending() []tablelog.Change {
+	slices.SortStableFunc(h.keys, func(a, b string) int { return cmp.Compare(h.changes[a].place, h.changes[b].place) })
 	out := make([]tablelog.Change, 0, len(h.keys))
 	for _, key := range h.keys {
 		if c := h.changes[key].change; !c.Delete || c.Expect != 0 {

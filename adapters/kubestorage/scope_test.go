@@ -233,3 +233,31 @@ func TestPlansOnOneSnapshotCannotMakeMoreThanTheyWant(t *testing.T) {
 		t.Errorf("%d objects, %d plans won", n, won.Load())
 	}
 }
+
+// TestAScopeCommitsInPlace also what arrived in another order: of more than a transaction holds, what a crash leaves is the
+// beginning.
+func TestAScopeCommitsInPlace(t *testing.T) {
+	ctx := t.Context()
+	s := newStorage(memory.New(), tablelog.Options{})
+	scoped, scope := WithScope(ctx)
+	const writes = 120
+	for i := range writes {
+		at := writes - 1 - i
+		create(InPlace(scoped, at), t, s, fmt.Sprintf("p%03d", at), "")
+	}
+	if err := scope.Commit(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	events, _, err := s.Log.EventsSince(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, ev := range events {
+		if want := fmt.Sprintf("p%03d", i); !strings.HasSuffix(ev.Key, "/"+want) {
+			t.Fatalf("change %d is of %s, want %s", i, ev.Key, want)
+		}
+	}
+	if len(events) != writes {
+		t.Errorf("%d changes, want %d", len(events), writes)
+	}
+}

@@ -115,13 +115,13 @@ func ofNamespace(err error) bool {
 // writeAll sends writes in runs of equal verb and resource, each run by several workers.
 func (c *Client) writeAll(ctx context.Context, writes []plan.Write) Outcome {
 	var out Outcome
-	for len(writes) > 0 && out.Err == nil {
-		n := 1
-		for n < len(writes) && joins(&writes[n], &writes[n-1]) {
-			n++
+	for start := 0; start < len(writes) && out.Err == nil; {
+		end := start + 1
+		for end < len(writes) && joins(&writes[end], &writes[end-1]) {
+			end++
 		}
-		c.writeRun(ctx, writes[:n], &out)
-		writes = writes[n:]
+		c.writeRun(ctx, writes[start:end], start, &out)
+		start = end
 	}
 	return out
 }
@@ -132,26 +132,29 @@ func joins(w, before *plan.Write) bool {
 	return w.Verb == before.Verb && w.Resource == before.Resource && (w.Verb == plan.Create || w.Name != before.Name)
 }
 
-// writeRun sends writes of one kind. The first goes alone: what refuses it refuses them all.
-func (c *Client) writeRun(ctx context.Context, writes []plan.Write, out *Outcome) {
+// writeRun sends writes of one kind, which are those of the plan from a place on. The first goes alone: what refuses it
+// refuses them all. They are committed in the plan's order, of which a crash may leave a part.
+func (c *Client) writeRun(ctx context.Context, writes []plan.Write, from int, out *Outcome) {
 	var mu sync.Mutex
 	record := func(w *plan.Write, obj runtime.Object, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		out.note(w, obj, err)
 	}
-	obj, err := c.write(ctx, &writes[0])
-	record(&writes[0], obj, err)
-	if err != nil {
+	send := func(i int) error {
+		obj, err := c.write(kubestorage.InPlace(ctx, from+i), &writes[i])
+		record(&writes[i], obj, err)
+		return err
+	}
+	if send(0) != nil {
 		return
 	}
-	next := make(chan *plan.Write)
+	next := make(chan int)
 	var wg sync.WaitGroup
 	for range min(c.workers, len(writes)-1) {
 		wg.Go(func() {
-			for w := range next {
-				obj, err := c.write(ctx, w)
-				record(w, obj, err)
+			for i := range next {
+				_ = send(i) // it is recorded
 			}
 		})
 	}
@@ -162,7 +165,7 @@ func (c *Client) writeRun(ctx context.Context, writes []plan.Write, out *Outcome
 		if failed {
 			break
 		}
-		next <- &writes[i]
+		next <- i
 	}
 	close(next)
 	wg.Wait()

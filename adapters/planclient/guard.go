@@ -61,6 +61,8 @@ type readSet struct {
 	addresses map[string]bool
 	// assigned is set when all that is on nodes was read.
 	assigned bool
+	// repelling is set when who keeps others off was read.
+	repelling bool
 	// selecting are the reads of the objects that labels select, and of whole resources.
 	selecting []plan.Read
 }
@@ -75,6 +77,8 @@ func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
 			s.owners[r.Resource.GroupResource().String()+"/"+string(r.Owner)] = true
 		case r.Assigned:
 			s.assigned = true
+		case r.Repelling:
+			s.repelling = true
 		case r.Node != "" && r.Addresses:
 			s.addresses[r.Node] = true
 		case r.Node != "":
@@ -131,7 +135,9 @@ func (s *readSet) sameStanding(ev tablelog.Event) bool {
 }
 
 // readsNodes reports whether it matters where pods are.
-func (s *readSet) readsNodes() bool { return s.assigned || len(s.nodes)+len(s.addresses) > 0 }
+func (s *readSet) readsNodes() bool {
+	return s.assigned || s.repelling || len(s.nodes)+len(s.addresses) > 0
+}
 
 func over(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
@@ -167,8 +173,9 @@ type occupation struct {
 	uid        string
 	generation int64
 	address    string
-	// labels are noted where all that is on nodes was read.
+	// labels are noted where all that is on nodes was read, and repels where who keeps others off was.
 	labels string
+	repels bool
 }
 
 // moves reports whether a change of a pod changes what is taken of a node that was read: that a pod on
@@ -180,6 +187,9 @@ func (s *readSet) moves(ev tablelog.Event) bool {
 		return true // what cannot be read cannot be ruled out
 	}
 	if after.address != "" && after.address != before.address && s.addresses[after.node] {
+		return true
+	}
+	if after.repels && !before.repels {
 		return true
 	}
 	before.address, after.address = "", ""
@@ -198,7 +208,14 @@ func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
 	if s.assigned {
 		o.labels = labels.Set(pod.Labels).String()
 	}
+	o.repels = s.repelling && repels(pod)
 	return o, true
+}
+
+// repels reports whether a pod keeps others off.
+func repels(pod *corev1.Pod) bool {
+	a := pod.Spec.Affinity
+	return a != nil && a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0
 }
 
 func (s *readSet) selected(selector labels.Selector, e *tablelog.Entry) bool {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +15,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/memory"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
 var decoder = kubestorage.Decoder{Deserializer: clientscheme.Codecs.UniversalDeserializer()}
@@ -43,6 +45,10 @@ func labelled(value string) func(*corev1.Pod) {
 func phase(phase corev1.PodPhase) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.Phase = phase }
 }
+func apart(p *corev1.Pod) {
+	term := corev1.PodAffinityTerm{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{}}
+	p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+}
 func address(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }
 func ownedBy(uid string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(uid)}} }
@@ -68,6 +74,7 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 	byLabel := plan.Read{Resource: plan.Pods, Namespace: "default", Selector: labels.SelectorFromSet(labels.Set{"app": "web"})}
 	addresses := plan.Read{Resource: plan.Pods, Node: "n", Addresses: true}
 	assigned := plan.Read{Resource: plan.Pods, Assigned: true}
+	repelling := plan.Read{Resource: plan.Pods, Repelling: true}
 	whole := plan.Read{Resource: plan.Nodes}
 	garbled := &tablelog.Entry{Key: "core/pods/default/a", Value: []byte("no object")}
 	node := &tablelog.Entry{Key: "core/nodes/n"}
@@ -106,6 +113,11 @@ func TestAChangeMovesAReadSetWhenItIsOfSomethingThatWasRead(t *testing.T) {
 		"of all nodes, a pod goes":         {assigned, change(p(on("m")), nil), true},
 		"of all nodes, one is relabelled":  {assigned, change(p(on("m"), labelled("web")), p(on("m"), labelled("db"))), true},
 		"of all nodes, a pod runs":         {assigned, change(p(on("m")), p(on("m"), phase(corev1.PodRunning))), false},
+		"one that keeps others off comes":  {repelling, change(p(apart), p(apart, on("m"))), true},
+		"one that keeps others off goes":   {repelling, change(p(apart, on("m")), nil), false},
+		"one that keeps others off waits":  {repelling, change(nil, p(apart)), false},
+		"one that keeps others off runs":   {repelling, change(p(apart, on("m")), p(apart, on("m"), phase(corev1.PodRunning))), false},
+		"one that keeps nobody off comes":  {repelling, change(p(), p(on("m"))), false},
 		"of all nodes, a pod waits":        {assigned, change(nil, p(labelled("web"))), false},
 		"a selected one appears":           {byLabel, change(nil, p(labelled("web"))), true},
 		"one is selected no more":          {byLabel, change(p(labelled("web")), p(labelled("db"))), true},
@@ -137,5 +149,23 @@ func TestGuardsAreOfTheLogsThatWereRead(t *testing.T) {
 	conflicts := guards[logs[kubestorage.PodsGroup]].Conflicts
 	if !conflicts(change(nil, pod(t, "default", "a"))) || !conflicts(change(nil, pod(t, "other", "b", on("n")))) || conflicts(change(nil, pod(t, "other", "b"))) {
 		t.Error("the pods' guard does not know both of its reads")
+	}
+}
+
+// TestAPlacementIsStaleWhenOneComesThatKeepsItOff although nobody did when it was decided, and it asks nothing of others itself:
+// one of two instances knew of the pod that keeps others off, the other did not yet.
+func TestAPlacementIsStaleWhenOneComesThatKeepsItOff(t *testing.T) {
+	waiting := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "quiet", UID: "quiet"}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("9")}}}
+	decided := scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node}, Pods: []*corev1.Pod{waiting}})
+	if len(decided.Placements) != 1 {
+		t.Fatalf("%+v", decided)
+	}
+	set := newReadSet(decoder, decided.Plan.Reads)
+	if comes := change(pod(t, "default", "loner", apart), pod(t, "default", "loner", apart, on("elsewhere"))); !set.touchedBy(comes) {
+		t.Error("the plan holds although one came that keeps the pod off")
+	}
+	if comes := change(pod(t, "default", "other"), pod(t, "default", "other", on("elsewhere"))); set.touchedBy(comes) {
+		t.Error("the plan is stale because of a pod that is nothing to it")
 	}
 }

@@ -130,6 +130,9 @@ type Read struct {
 	Addresses bool
 	// Assigned makes it a read of which pods, with which labels, are on nodes: pods that wait do not match.
 	Assigned bool
+	// Repelling makes it a read of which pods on nodes keep others off by a required anti-affinity: one that comes to a
+	// node matches. Where one goes, no more is kept off than was.
+	Repelling bool
 }
 
 // Plan is a decision.

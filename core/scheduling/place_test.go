@@ -266,6 +266,7 @@ func TestPlanBindsWithTheVersionDecidedOn(t *testing.T) {
 		Reads: []plan.Read{
 			{Resource: plan.Pods, Namespace: "default", Name: "p"},
 			{Resource: plan.Pods, Node: "a"},
+			{Resource: plan.Pods, Repelling: true},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

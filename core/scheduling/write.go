@@ -39,8 +39,12 @@ func planOf(result *Result, now time.Time) plan.Plan {
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Node: node})
 	}
 	p.Merge(preemptionsOf(result, now))
-	if result.Neighbours {
+	switch {
+	case result.Neighbours:
 		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Assigned: true})
+	case len(nodes) > 0:
+		// Also a pod that asks nothing of others may be kept off, by who comes first.
+		p.Reads = append(p.Reads, plan.Read{Resource: plan.Pods, Repelling: true})
 	}
 	for _, failed := range result.Unschedulable {
 		nominee := failed.Pod.Status.NominatedNodeName

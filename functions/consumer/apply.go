@@ -37,6 +37,7 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 		because := d.because(ctx, p)
 		if len(p.Writes) > 0 {
 			out, err = b.client(who).Apply(because, p, snapshot.At())
+			countedPlan(who, err)
 		}
 		if err == nil {
 			b.Later(d.traced(p.Later)...)

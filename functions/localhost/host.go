@@ -28,6 +28,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
+	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
 const (

@@ -1,5 +1,5 @@
 // Package mutants breaks steps of the source on purpose, to show that tests notice. All mutations are compiled into one
-// test binary by an overlay, so that none is ever in the source, and the environment says which one is in force.
+// binary by an overlay, so that none is ever in the source, and the environment says which one is in force.
 package mutants
 
 import (
@@ -53,6 +53,18 @@ func Command(t *testing.T, binary, name string, arguments ...string) *exec.Cmd {
 // Build compiles the tests of a package, given as a path under the module's root, over a source that has all mutations.
 func Build(t *testing.T, pkg string, list []Mutation) (binary string) {
 	t.Helper()
+	return compile(t, list, "test", "-c", "-vet=off", "./"+pkg)
+}
+
+// BuildProgram is Build for a program.
+func BuildProgram(t *testing.T, pkg string, list []Mutation) (binary string) {
+	t.Helper()
+	return compile(t, list, "build", "-ldflags=-s -w", "./"+pkg)
+}
+
+// compile runs go over the mutated source. The last argument is the package.
+func compile(t *testing.T, list []Mutation, arguments ...string) (binary string) {
+	t.Helper()
 	root, err := upstream.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +90,9 @@ func Build(t *testing.T, pkg string, list []Mutation) (binary string) {
 	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay="+overlayFile, "-o", binary, "./"+pkg) //nolint:gosec // a package of ours
+	last := len(arguments) - 1
+	arguments = append(arguments[:last:last], "-overlay="+overlayFile, "-o", binary, arguments[last])
+	build := exec.CommandContext(t.Context(), "go", arguments...) //nolint:gosec // a package of ours
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` compiles, whatever the tests were compiled with
 	if out, err := build.CombinedOutput(); err != nil {
