@@ -61,7 +61,7 @@ func Profiles(c *config.KubeSchedulerConfiguration) ([]scheduling.Profile, error
 var (
 	filtering = sets.New(
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions,
-		names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.PodTopologySpread, names.InterPodAffinity,
+		names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.PodTopologySpread, names.InterPodAffinity, names.NodeDeclaredFeatures,
 	)
 	scoring = sets.New(
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.VolumeBinding, names.PodTopologySpread, names.InterPodAffinity,
@@ -69,7 +69,6 @@ var (
 	)
 	other = sets.New(
 		names.SchedulingGates, names.PrioritySort, names.NodeName, names.DefaultPreemption, names.DefaultBinder, names.DynamicResources,
-		names.NodeDeclaredFeatures,
 	)
 )
 

@@ -124,5 +124,8 @@ func (a *around) judgeRoom(c *class, m *room) verdict {
 	if plugin, reason, resolvable := a.refusal(m.node.at, &m.moved); reason != "" {
 		return verdict{plugin, []string{reason}, resolvable}
 	}
+	if !m.node.declares(c) {
+		return verdict{plugin: NodeDeclaredFeatures, reasons: []string{reasonFeatures}}
+	}
 	return verdict{}
 }

@@ -83,7 +83,7 @@ func (r *run) newBoard(g group, k *kin) *board {
 		if n.node != nil {
 			_, refused = refusal(c, n.node)
 		}
-		b.open[i] = refused == ""
+		b.open[i] = refused == "" && n.declares(c)
 		b.byRoom[i] = b.score(n)
 		if !b.open[i] {
 			continue

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	features "k8s.io/component-helpers/nodedeclaredfeatures"
 )
 
 // class is what the rules see of a pending pod. Pods of one class have equal answers on every node,
@@ -19,6 +20,7 @@ type class struct {
 	least         share
 	balanced      share
 	images        []string
+	features      features.FeatureSet
 	spreading     spreading
 	// wants is for profiles that score other resources than the default one.
 	wants wants
@@ -40,9 +42,9 @@ func newClass(p *profile, pod *corev1.Pod, spreading spreading) *class {
 		least:         leastShare(pod),
 		balanced:      balancedShare(pod),
 		images:        imageNames(pod),
+		features:      featuresOf(pod),
 		spreading:     spreading,
 	}
-	c.neverPreempts = c.neverPreempts || !p.Preempts
 	if !p.plain {
 		c.wants = wantsOf(pod, p)
 	}

@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	features "k8s.io/component-helpers/nodedeclaredfeatures"
 )
 
 // Cluster is what placement knows of a cluster. The zero value is not ready; use [NewCluster].
@@ -55,6 +56,8 @@ type nodeState struct {
 	cpuShown, memoryShown int64
 	ports                 portSet
 	pods                  []*entry
+	// features are those that the node declares.
+	features features.FeatureSet
 	// nominated are the waiting pods that room is left to.
 	nominated []*entry
 	// mounting are those that mount something, and attached what that attaches, nil until somebody asks.
@@ -124,6 +127,7 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	}
 	n.node, n.labels = node, nil
 	n.offered = newAmounts(node.Status.Allocatable)
+	n.features = features.DefaultFramework.TryMap(node.Status.DeclaredFeatures)
 	c.countImages(n.images, -1)
 	n.images = imagesOf(node)
 	c.countImages(n.images, 1)

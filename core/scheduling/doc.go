@@ -48,6 +48,9 @@
 //	defaults.go       its constraints for pods that have none
 //	interpod.go       InterPodAffinity, score weight 2
 //	images.go         ImageLocality, score weight 1
+//	features.go       NodeDeclaredFeatures
+//	preemption.go     DefaultPreemption, with victims.go, budgets.go and nominations.go
+//	profile.go        KubeSchedulerConfiguration: which of them act, and how
 //
 // Pods on other nodes matter to two of them. What those rules count is kept by node for as long as a run asks for it: pods
 // with equal labels are kin (kin.go), so a selector is asked once for all of them, and the terms that pods carry are
@@ -70,8 +73,7 @@
 // run over an unchanged cluster asks for nothing. There is no periodic retry and so no event that
 // repeats: a change of the cluster is what makes a pod be looked at again.
 //
-// Victims are not chosen: for a pod that would fit if pods of lower priority went, the message ends
-// after the reasons of the filters. Claims for devices are not looked at. Where upstream fails a pod with an error, since
+// Preemption weighs every node, and leaves pods that were placed in the same run to the next. Claims for devices are not looked at. Where upstream fails a pod with an error, since
 // some in-tree volume cannot be translated to its CSI driver or an ephemeral volume on a node has the claim of another pod,
 // that volume is not translated, or not counted.
 package scheduling

@@ -23,6 +23,7 @@ const (
 	ImageLocality                   = "ImageLocality"
 	PodTopologySpread               = "PodTopologySpread"
 	InterPodAffinity                = "InterPodAffinity"
+	NodeDeclaredFeatures            = "NodeDeclaredFeatures"
 )
 
 // Evaluation is how the nodes look to one pod.

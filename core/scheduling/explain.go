@@ -18,10 +18,14 @@ func (r *run) explain(g group, k *kin, outcome string) string {
 		return reasonNoNodes
 	}
 	p := r.prospectsOf(g, k)
+	message := sayReasons(c.known, p.reasons)
 	if p.isBarred() {
-		return fmt.Sprintf("0/%d nodes are available: %s. preemption: %s", c.known, p.barred.reasons[0], outcome)
+		message = fmt.Sprintf("0/%d nodes are available: %s.", c.known, p.barred.reasons[0])
 	}
-	return sayReasons(c.known, p.reasons) + " preemption: " + outcome
+	if outcome == "" {
+		return message
+	}
+	return message + " preemption: " + outcome
 }
 
 // sayReasons is "0/3 nodes are available: 1 this, 2 that.", with the reasons in the order of their

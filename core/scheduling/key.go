@@ -81,6 +81,11 @@ func appendConstraints(key []byte, pod *corev1.Pod) []byte {
 		key = appendString(key, name)
 	}
 	key = appendCount(key, -1) // no length: the end of the images
+	if needed := featuresOf(pod); !needed.IsEmpty() {
+		key = appendString(append(key, 1), needed.String())
+	} else {
+		key = append(key, 0)
+	}
 	key = appendCount(key, len(pod.Spec.Tolerations))
 	for i := range pod.Spec.Tolerations {
 		t := &pod.Spec.Tolerations[i]

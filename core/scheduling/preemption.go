@@ -93,7 +93,7 @@ func (p *prospects) look(r *run, at int) {
 	m := n.asIs()
 	p.refused[at], p.candidates[at], p.unhelpful[at] = p.judge(p.class, &m), nil, nil
 	switch v := &p.refused[at]; {
-	case len(v.reasons) == 0 || p.class.neverPreempts:
+	case len(v.reasons) == 0 || p.class.neverPreempts || !p.class.profile.Preempts:
 	case !v.resolvable:
 		p.unhelpful[at] = []string{reasonNoHelp}
 	default:
@@ -154,6 +154,9 @@ type attempt struct {
 //
 // Upstream: evaluate in framework/preemption/preemption.go.
 func (r *run) attempt(g group, e *entry) attempt {
+	if !g.class.profile.Preempts {
+		return attempt{}
+	}
 	if g.class.neverPreempts {
 		return attempt{barred: reasonNever}
 	}
@@ -181,7 +184,7 @@ func (a attempt) outcome(r *run, g group) string {
 		return a.barred
 	case a.found != nil:
 		return fmt.Sprintf("found a potential placement for pod on node %s, preempting %d victims", r.cluster.nodes[a.at].name, len(a.found.victims))
-	case r.prospects[g] == nil:
+	case r.prospects[g] == nil || !g.class.profile.Preempts:
 		return ""
 	case r.prospects[g].isBarred():
 		return sayReasons(r.cluster.known, map[string]int{reasonNoHelp: r.cluster.known})

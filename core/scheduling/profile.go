@@ -103,7 +103,7 @@ func DefaultProfile() Profile {
 	}
 	for _, name := range []string{
 		NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit, VolumeRestrictions, NodeVolumeLimits, VolumeBinding,
-		VolumeZone, PodTopologySpread, InterPodAffinity,
+		VolumeZone, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures,
 	} {
 		p.Filters[name] = true
 		if PreFiltering[name] {

@@ -48,7 +48,7 @@ var followed = map[string]bool{
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
 	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
 	names.VolumeRestrictions: true, names.NodeVolumeLimits: true, names.VolumeBinding: true, names.VolumeZone: true,
-	names.DefaultPreemption: true, names.DefaultBinder: true,
+	names.DefaultPreemption: true, names.DefaultBinder: true, names.NodeDeclaredFeatures: true,
 }
 
 // checks are how often a property is tried, in the short form and in the long one.
@@ -311,7 +311,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 	})
 	seen.report(t, []string{
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
-		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone,
+		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.NodeDeclaredFeatures,
 	}, []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.ImageLocality, names.PodTopologySpread,
 		names.InterPodAffinity, names.VolumeBinding,
@@ -520,6 +520,11 @@ func anyNode(t *rapid.T, of theme, name string) *corev1.Node {
 			"example.com/gpu":   *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI),
 		}},
 	}
+	for _, declared := range []string{"RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport", "Unknown"} { // in order, as kubelets do
+		if rapid.IntRange(0, 3).Draw(t, "declares") != 0 {
+			node.Status.DeclaredFeatures = append(node.Status.DeclaredFeatures, declared)
+		}
+	}
 	if rapid.IntRange(0, 9).Draw(t, "has no host name") == 0 {
 		delete(node.Labels, corev1.LabelHostname)
 	}
@@ -601,6 +606,12 @@ func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 		delete(requests, "ephemeral-storage")
 		delete(requests, "example.com/gpu")
 		pod.Spec.Resources = &corev1.ResourceRequirements{Requests: requests}
+	}
+	if rapid.IntRange(0, 5).Draw(t, "restarts all") == 0 {
+		pod.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "has users") == 0 {
+		pod.Spec.HostNetwork, pod.Spec.HostUsers = true, new(false)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "never preempts") == 0 {
 		pod.Spec.PreemptionPolicy = new(corev1.PreemptNever)
