@@ -153,6 +153,9 @@ func (c *class) balanceScore(n *nodeState) int64 {
 
 // follow brings the board up to the placements that the run has made since it last looked.
 func (b *board) follow(r *run) {
+	if b.full {
+		return
+	}
 	news := r.steps[b.seen:]
 	for _, s := range news {
 		if s.pod == nil {

@@ -21,6 +21,7 @@ type budget struct {
 
 // SetBudget adds a PodDisruptionBudget or replaces the one of its name.
 func (c *Cluster) SetBudget(b *policyv1.PodDisruptionBudget) {
+	c.changes++
 	c.DeleteBudget(b.Namespace, b.Name)
 	selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
 	if err != nil || selector.Empty() {
@@ -36,6 +37,7 @@ func (c *Cluster) SetBudget(b *policyv1.PodDisruptionBudget) {
 
 // DeleteBudget removes a PodDisruptionBudget.
 func (c *Cluster) DeleteBudget(namespace, name string) {
+	c.changes++
 	c.budgets = slices.DeleteFunc(c.budgets, func(b *budget) bool {
 		return b.name == types.NamespacedName{Namespace: namespace, Name: name}
 	})

@@ -42,6 +42,8 @@ type Cluster struct {
 	nominations int
 	budgets     []*budget
 	storage     storage
+	// changes counts what rules may read differently, and settledAt was their number when a run asked for nothing.
+	changes, settledAt int
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
@@ -102,6 +104,7 @@ func NewCluster(profiles ...Profile) *Cluster {
 	}
 	return &Cluster{
 		profiles:       ready,
+		settledAt:      -1,
 		index:          map[string]int{},
 		imageNodes:     map[string]int{},
 		pods:           map[types.NamespacedName]*entry{},
@@ -122,6 +125,11 @@ func NewCluster(profiles ...Profile) *Cluster {
 // SetNode adds a node or replaces the one of its name.
 func (c *Cluster) SetNode(node *corev1.Node) {
 	n := c.nodeNamed(node.Name)
+	if sameNode(n.node, node) {
+		n.node = node
+		return
+	}
+	c.changes++
 	if n.node == nil {
 		c.known++
 	}
@@ -138,6 +146,7 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 
 // DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
 func (c *Cluster) DeleteNode(name string) {
+	c.changes++
 	at, ok := c.index[name]
 	if !ok || c.nodes[at].node == nil {
 		return
@@ -157,6 +166,13 @@ func (c *Cluster) DeleteNode(name string) {
 // they finish; pods that wait to be placed here are placed by the next Place; others are nothing to us.
 func (c *Cluster) SetPod(pod *corev1.Pod) {
 	name := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	if e := c.pods[name]; e != nil && c.samePod(e.pod, pod) {
+		if e.on == nil { // what is said of it may be news
+			c.changes++
+		}
+		e.pod = pod
+		return
+	}
 	c.DeletePod(pod.Namespace, pod.Name)
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
@@ -179,6 +195,7 @@ func (c *Cluster) SetPod(pod *corev1.Pod) {
 
 // DeletePod removes a pod.
 func (c *Cluster) DeletePod(namespace, podName string) {
+	c.changes++
 	name := types.NamespacedName{Namespace: namespace, Name: podName}
 	e, ok := c.pods[name]
 	if !ok {

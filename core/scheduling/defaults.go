@@ -50,6 +50,7 @@ func (c *Cluster) groupingOf(namespace string) *grouping {
 // SetService adds a Service or replaces the one of its name. Only the selector matters: the pods that it selects are
 // spread when they do not say how.
 func (c *Cluster) SetService(service *corev1.Service) {
+	c.changes++
 	g := c.groupingOf(service.Namespace)
 	old, known := g.services[service.Name]
 	if service.Spec.Selector == nil { // selects nothing, not everything
@@ -63,6 +64,7 @@ func (c *Cluster) SetService(service *corev1.Service) {
 
 // DeleteService removes a Service.
 func (c *Cluster) DeleteService(namespace, name string) {
+	c.changes++
 	g := c.groupingOf(namespace)
 	if _, known := g.services[name]; known {
 		delete(g.services, name)
@@ -73,6 +75,7 @@ func (c *Cluster) DeleteService(namespace, name string) {
 // SetController adds a ReplicationController, ReplicaSet or StatefulSet, or replaces it. Selectors do not change in the
 // life of an object.
 func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.LabelSelector) {
+	c.changes++
 	parsed, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {
 		return // does not pass the API
@@ -92,6 +95,7 @@ func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.L
 
 // DeleteController removes one.
 func (c *Cluster) DeleteController(kind, namespace, name string) {
+	c.changes++
 	g := c.groupingOf(namespace)
 	if _, known := g.older[name]; known && kind == replicationController {
 		delete(g.older, name)

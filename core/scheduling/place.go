@@ -199,6 +199,7 @@ func (c *Cluster) Place(seed uint64, now time.Time) Result {
 
 	// 5. What to write.
 	result.Plan = planOf(&result, now)
+	c.settle(&result)
 	return result
 }
 

@@ -69,7 +69,7 @@ func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 	names := []string{"a", "b", "c", "d"}
 	c := scheduling.NewCluster()
 	nodes, pods, stored := map[string]*corev1.Node{}, map[string]*corev1.Pod{}, newStorage()
-	for range rapid.IntRange(0, 40).Draw(t, "changes") {
+	for i := range rapid.IntRange(0, 40).Draw(t, "changes") {
 		name := rapid.SampledFrom(names).Draw(t, "node name")
 		podName := fmt.Sprintf("p%d", rapid.IntRange(0, 9).Draw(t, "pod name"))
 		switch rapid.IntRange(0, 11).Draw(t, "kind") {
@@ -86,6 +86,7 @@ func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 			stored.change(t, c, names)
 		default:
 			pods[podName] = anyPod(t, podName, names)
+			pods[podName].Generation = int64(i + 1)
 			c.SetPod(pods[podName])
 		}
 	}

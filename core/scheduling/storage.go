@@ -75,12 +75,14 @@ func newStorage() storage {
 
 // SetClaim adds a PersistentVolumeClaim or replaces the one of its name.
 func (c *Cluster) SetClaim(pvc *corev1.PersistentVolumeClaim) {
+	c.changes++
 	c.storage.version++
 	c.storage.claimNamed(types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}).object = pvc
 }
 
 // DeleteClaim removes a PersistentVolumeClaim.
 func (c *Cluster) DeleteClaim(namespace, name string) {
+	c.changes++
 	if found := c.storage.claims[types.NamespacedName{Namespace: namespace, Name: name}]; found != nil {
 		c.storage.version++
 		found.object = nil
@@ -106,6 +108,7 @@ func (s *storage) dropUnused(c *claim) {
 
 // SetVolume adds a PersistentVolume or replaces the one of its name.
 func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
+	c.changes++
 	c.DeleteVolume(pv.Name)
 	c.storage.version++
 	v, class := newVolume(pv), classOfVolume(pv)
@@ -119,6 +122,7 @@ func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
 
 // DeleteVolume removes a PersistentVolume.
 func (c *Cluster) DeleteVolume(name string) {
+	c.changes++
 	v := c.storage.volumes[name]
 	if v == nil {
 		return
@@ -134,36 +138,47 @@ func (c *Cluster) DeleteVolume(name string) {
 
 // SetStorageClass adds a StorageClass or replaces the one of its name.
 func (c *Cluster) SetStorageClass(class *storagev1.StorageClass) {
+	c.changes++
 	c.storage.version++
 	c.storage.classes[class.Name] = newStorageClass(class)
 }
 
 // DeleteStorageClass removes a StorageClass.
 func (c *Cluster) DeleteStorageClass(name string) {
+	c.changes++
 	c.storage.version++
 	delete(c.storage.classes, name)
 }
 
 // SetCSINode adds a CSINode or replaces the one of its name.
 func (c *Cluster) SetCSINode(node *storagev1.CSINode) {
+	c.changes++
 	c.storage.version++
 	c.storage.csiNodes[node.Name] = newCSINode(node)
 }
 
 // DeleteCSINode removes a CSINode.
 func (c *Cluster) DeleteCSINode(name string) {
+	c.changes++
 	c.storage.version++
 	delete(c.storage.csiNodes, name)
 }
 
 // SetCSIDriver adds a CSIDriver or replaces the one of its name.
-func (c *Cluster) SetCSIDriver(driver *storagev1.CSIDriver) { c.storage.drivers[driver.Name] = driver }
+func (c *Cluster) SetCSIDriver(driver *storagev1.CSIDriver) {
+	c.changes++
+	c.storage.drivers[driver.Name] = driver
+}
 
 // DeleteCSIDriver removes a CSIDriver.
-func (c *Cluster) DeleteCSIDriver(name string) { delete(c.storage.drivers, name) }
+func (c *Cluster) DeleteCSIDriver(name string) {
+	c.changes++
+	delete(c.storage.drivers, name)
+}
 
 // SetStorageCapacity adds a CSIStorageCapacity or replaces the one of its name.
 func (c *Cluster) SetStorageCapacity(object *storagev1.CSIStorageCapacity) {
+	c.changes++
 	found := &capacity{CSIStorageCapacity: object}
 	if object.NodeTopology != nil {
 		// The API server validates selectors: one that it let through in an older version selects nothing.
@@ -174,11 +189,13 @@ func (c *Cluster) SetStorageCapacity(object *storagev1.CSIStorageCapacity) {
 
 // DeleteStorageCapacity removes a CSIStorageCapacity.
 func (c *Cluster) DeleteStorageCapacity(namespace, name string) {
+	c.changes++
 	delete(c.storage.capacities, types.NamespacedName{Namespace: namespace, Name: name})
 }
 
 // SetAttachment adds a VolumeAttachment or replaces the one of its name.
 func (c *Cluster) SetAttachment(va *storagev1.VolumeAttachment) {
+	c.changes++
 	c.DeleteAttachment(va.Name)
 	c.storage.version++
 	node := va.Spec.NodeName
@@ -191,6 +208,7 @@ func (c *Cluster) SetAttachment(va *storagev1.VolumeAttachment) {
 
 // DeleteAttachment removes a VolumeAttachment.
 func (c *Cluster) DeleteAttachment(name string) {
+	c.changes++
 	node, known := c.storage.attachedTo[name]
 	if !known {
 		return

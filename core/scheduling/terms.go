@@ -191,11 +191,13 @@ func (c *Cluster) releaseNeighbourhood(n *neighbourhood) {
 
 // SetNamespace adds a namespace or replaces the one of its name: terms may choose it by its labels.
 func (c *Cluster) SetNamespace(namespace *corev1.Namespace) {
+	c.changes++
 	c.namespaces[namespace.Name] = namespace.Labels
 }
 
 // DeleteNamespace removes a namespace.
 func (c *Cluster) DeleteNamespace(name string) {
+	c.changes++
 	delete(c.namespaces, name)
 }
 

@@ -59,7 +59,7 @@ func (w *warm) handle(ctx context.Context, b *consumer.Batch) error {
 		if err := w.advance(ctx, b, s); err != nil {
 			return plan.Plan{}, err
 		}
-		if w.cluster.Pending() == 0 {
+		if w.cluster.Settled() {
 			return plan.Plan{}, nil
 		}
 		return w.cluster.Place(seed(b.Name, s), b.Now).Plan, nil
