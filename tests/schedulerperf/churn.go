@@ -86,11 +86,11 @@ func (o *churn) run(ctx context.Context, e *executor, index int) error {
 }
 
 func (o *churn) prepare(ctx context.Context, e *executor, namespace, path string) (*churned, error) {
-	c := &churned{object: &unstructured.Unstructured{}, names: make([]string, max(o.Number, 1))}
-	if err := (source{path: path, plain: true}).decode(e.w.dir, 0, &c.object.Object); err != nil {
+	object, err := (source{path: path, plain: true}).decodeAny(e.w.dir, 0)
+	if err != nil {
 		return nil, err
 	}
-	stampAny(c.object)
+	c := &churned{object: object, names: make([]string, max(o.Number, 1))}
 	if err := e.classifyAny(ctx, c.object); err != nil {
 		return nil, err
 	}
@@ -132,8 +132,8 @@ func (c *churned) turn(ctx context.Context, at int) error {
 func (o *churn) objects(w *Workload) ([]runtime.Object, error) {
 	var all []runtime.Object
 	for _, path := range o.TemplatePaths {
-		object := &unstructured.Unstructured{}
-		if err := (source{path: path, plain: true}).decode(w.dir, 0, &object.Object); err != nil {
+		object, err := (source{path: path, plain: true}).decodeAny(w.dir, 0)
+		if err != nil {
 			return nil, err
 		}
 		all = append(all, object)

@@ -47,11 +47,10 @@ func (o *createAny) run(ctx context.Context, e *executor, _ int) error {
 		}
 	}
 	for i := range o.Count {
-		object := &unstructured.Unstructured{}
-		if err := o.source().decode(e.w.dir, i, &object.Object); err != nil {
+		object, err := o.source().decodeAny(e.w.dir, i)
+		if err != nil {
 			return err
 		}
-		stampAny(object)
 		resource, err := e.resource(object.GroupVersionKind(), o.Namespace)
 		if err != nil {
 			return err
@@ -67,8 +66,7 @@ func (o *createAny) run(ctx context.Context, e *executor, _ int) error {
 }
 
 func (o *createAny) objects(w *Workload) ([]runtime.Object, error) {
-	object := &unstructured.Unstructured{}
-	err := o.source().decode(w.dir, 0, &object.Object)
+	object, err := o.source().decodeAny(w.dir, 0)
 	return []runtime.Object{object}, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/template"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -56,6 +57,24 @@ func (s source) decode(dir string, index int, into any) error {
 		return fmt.Errorf("%s: %w", s.path, err)
 	}
 	return nil
+}
+
+// decodeAny makes an object of any kind. Its whole numbers stay whole.
+func (s source) decodeAny(dir string, index int) (*unstructured.Unstructured, error) {
+	text, err := s.text(dir, index)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, err)
+	}
+	object := &unstructured.Unstructured{}
+	if err := object.UnmarshalJSON(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, err)
+	}
+	stampAny(object)
+	return object, nil
 }
 
 // functions are those of upstream's templates: getTemplateFuncs in operations.go.

@@ -22,10 +22,7 @@ type updateAny struct {
 }
 
 func (o *updateAny) object(w *Workload, i int) (*unstructured.Unstructured, error) {
-	object := &unstructured.Unstructured{}
-	err := (source{path: o.TemplatePath, count: o.Count}).decode(w.dir, i, &object.Object)
-	stampAny(object)
-	return object, err
+	return source{path: o.TemplatePath, count: o.Count}.decodeAny(w.dir, i)
 }
 
 func (o *updateAny) run(ctx context.Context, e *executor, _ int) error {

@@ -18,6 +18,13 @@ func (o *createPods) bindVolume(ctx context.Context, e *executor, namespace stri
 	if err != nil {
 		return err
 	}
+	return e.bind(ctx, namespace, pv, pvc)
+}
+
+// bind makes a volume and a claim, each as bound to the other.
+func (e *executor) bind(ctx context.Context, namespace string, pv *corev1.PersistentVolume, pvc *corev1.PersistentVolumeClaim) error {
+	pvc.Spec.VolumeName = pv.Name
+	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: namespace, Name: pvc.Name}
 	claims, volumes := e.client.CoreV1().PersistentVolumeClaims(namespace), e.client.CoreV1().PersistentVolumes()
 	// A status is not taken from who creates.
 	made, err := claims.Create(ctx, pvc, metav1.CreateOptions{})
@@ -54,7 +61,5 @@ func (o *createPods) volume(w *Workload, namespace string, i int) (*corev1.Persi
 		pv.Spec.AWSElasticBlockStore.VolumeID = fmt.Sprintf("vol-%d", i)
 	}
 	pvc.Name = claimName(i)
-	pvc.Spec.VolumeName = pv.Name
-	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: namespace, Name: pvc.Name}
 	return pv, pvc, nil
 }

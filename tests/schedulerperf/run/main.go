@@ -137,57 +137,62 @@ type result struct {
 	Measured []schedulerperf.Throughput `json:"measured,omitempty"`
 	Lacks    []string                   `json:"lacks,omitempty"`
 	Error    string                     `json:"error,omitempty"`
+
+	workload *schedulerperf.Workload
 }
 
-// measure runs the workloads, and goes on after one that fails.
+// measure runs the workloads that can run, and goes on after one that fails.
 func measure(ctx context.Context, chosen []*schedulerperf.Workload, o options) error {
-	results := make([]result, 0, len(chosen))
-	failed := 0
-	var checked *schedulerperf.Checker
-	stopChecking := func() error { return nil }
-	if o.kubeconfig == "" && len(chosen) > 1 {
-		var err error
-		if checked, stopChecking, err = schedulerperf.StartChecker(ctx); err != nil {
+	results := make([]*result, 0, len(chosen))
+	for _, w := range chosen {
+		results = append(results, &result{Workload: w.ID(), workload: w})
+	}
+	// One that is asked for by its name is run whatever it lacks.
+	if len(chosen) > 1 {
+		if err := check(ctx, results); err != nil {
 			return err
 		}
 	}
-	for _, w := range chosen {
-		r := result{Workload: w.ID()}
-		if checked != nil {
-			var err error
-			if r.Lacks, err = checked.Lacks(ctx, w); err != nil {
-				return err
-			}
+	failed := 0
+	for _, r := range results {
+		if len(r.Lacks) > 0 || ctx.Err() != nil {
+			continue
 		}
-		if len(r.Lacks) == 0 {
-			r.run(ctx, w, o)
-		}
+		r.run(ctx, o)
 		if r.Error != "" {
 			failed++
 		}
-		results = append(results, r)
 		fmt.Fprintf(os.Stderr, "schedulerperf: %s %.1f s %s\n", r.Workload, r.Seconds, r.Error)
-		if ctx.Err() != nil {
-			break
-		}
 	}
-	if err := errors.Join(stopChecking(), print(results, o.output)); err != nil {
+	if err := print(results, o.output); err != nil {
 		return err
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d workloads failed", failed, len(chosen))
 	}
-	return nil
+	return ctx.Err()
 }
 
-func (r *result) run(ctx context.Context, w *schedulerperf.Workload, o options) {
+func check(ctx context.Context, results []*result) error {
+	return schedulerperf.WithChecker(ctx, func(c *schedulerperf.Checker) error {
+		for _, r := range results {
+			var err error
+			if r.Lacks, err = c.Lacks(ctx, r.workload); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (r *result) run(ctx context.Context, o options) {
 	var log io.Writer
 	if o.verbose {
 		log = os.Stderr
 	}
 	start := time.Now()
 	err := schedulerperf.OnServer(ctx, target.ServerOptions{Arguments: strings.Fields(o.serve)}, o.kubeconfig, func(kubeconfig string) (err error) {
-		r.Measured, err = schedulerperf.Run(ctx, w, schedulerperf.Options{
+		r.Measured, err = schedulerperf.Run(ctx, r.workload, schedulerperf.Options{
 			Kubeconfig: kubeconfig, Timeout: o.timeout, CreateOnly: o.createOnly, Log: log,
 		})
 		return err
@@ -198,7 +203,7 @@ func (r *result) run(ctx context.Context, w *schedulerperf.Workload, o options) 
 	}
 }
 
-func print(results []result, output string) error {
+func print(results []*result, output string) error {
 	if output == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
