@@ -45,6 +45,7 @@ var parts = []part{
 	{name: "storage", measure: measureStorage},
 	{name: "scheduling", only: target.Zeroplane, measure: measureScheduling},
 	{name: "table", only: target.Zeroplane, measure: measureTable},
+	{name: "e2e", measure: measureE2E},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
 	{name: "hosts", only: target.Zeroplane, measure: measureHosts},

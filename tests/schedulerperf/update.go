@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 )
 
 // updateAny replaces objects, and their status.
@@ -40,6 +42,11 @@ func (o *updateAny) run(ctx context.Context, e *executor, _ int) error {
 		if err != nil {
 			return err
 		}
+		if object.GroupVersionKind() == corev1.SchemeGroupVersion.WithKind("Pod") {
+			if err := keepAccount(ctx, resource, object); err != nil {
+				return err
+			}
+		}
 		options := metav1.UpdateOptions{FieldValidation: strict}
 		if _, err := resource.Update(ctx, object, options, o.Subresources...); err != nil {
 			return fmt.Errorf("updating %s: %w", object.GetName(), err)
@@ -49,6 +56,30 @@ func (o *updateAny) run(ctx context.Context, e *executor, _ int) error {
 		}
 		return nil
 	})
+}
+
+// keepAccount gives a pod what admission gave it when it was created, and what may not be taken away: its account and the
+// volume with the account's token.
+func keepAccount(ctx context.Context, pods dynamic.ResourceInterface, object *unstructured.Unstructured) error {
+	live, err := pods.Get(ctx, object.GetName(), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	var was, will corev1.Pod
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(live.Object, &was); err != nil {
+		return err
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &will); err != nil {
+		return err
+	}
+	will.Spec.ServiceAccountName, will.Spec.DeprecatedServiceAccount = was.Spec.ServiceAccountName, was.Spec.DeprecatedServiceAccount
+	will.Spec.Volumes = was.Spec.Volumes
+	for i := range min(len(will.Spec.Containers), len(was.Spec.Containers)) {
+		will.Spec.Containers[i].VolumeMounts = was.Spec.Containers[i].VolumeMounts
+	}
+	object.Object, err = runtime.DefaultUnstructuredConverter.ToUnstructured(&will)
+	object.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	return err
 }
 
 func (o *updateAny) objects(*Workload) ([]runtime.Object, error) { return nil, nil }

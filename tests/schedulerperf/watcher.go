@@ -47,12 +47,16 @@ type watcher struct {
 	placed map[any]func(pod *corev1.Pod)
 }
 
-// watchPods begins to follow the pods, until the context ends.
-func watchPods(ctx context.Context, client kubernetes.Interface) (*watcher, error) {
-	w := &watcher{
+func newWatcher() *watcher {
+	return &watcher{
 		namespaces: map[string]map[string]seen{}, counts: map[string]*[3]int{},
 		changed: make(chan struct{}, 1), placed: map[any]func(*corev1.Pod){},
 	}
+}
+
+// watchPods begins to follow the pods, until the context ends.
+func watchPods(ctx context.Context, client kubernetes.Interface) (*watcher, error) {
+	w := newWatcher()
 	source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", "", fields.Everything())
 	informer := cache.NewSharedInformer(source, &corev1.Pod{}, 0)
 	if err := informer.SetTransform(slim); err != nil {
