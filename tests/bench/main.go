@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -127,11 +128,17 @@ func parseFlags() (options, error) {
 func findPlatforms(ctx context.Context, o options) ([]platform, error) {
 	var platforms []platform
 	if o.only == "" || o.only == target.Upstream {
-		binaries, err := upstream.Binaries(ctx)
-		if err != nil {
-			return nil, err
+		p := &upstreamPlatform{kwok: o.sizes.peerNodesKwok}
+		// Building the daemons takes minutes.
+		if slices.ContainsFunc(parts, func(part part) bool {
+			return !part.ownPeers && part.only != target.Zeroplane && o.parts.MatchString(part.name)
+		}) {
+			var err error
+			if p.binaries, err = upstream.Binaries(ctx); err != nil {
+				return nil, err
+			}
 		}
-		platforms = append(platforms, &upstreamPlatform{binaries: binaries, kwok: o.sizes.peerNodesKwok})
+		platforms = append(platforms, p)
 	}
 	if o.only == "" || o.only == target.Zeroplane {
 		binary, err := target.Build(ctx)
