@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,7 @@ const (
 	e2eShare = 0.8
 )
 
-// e2eWorkloads are the workloads of upstream's scheduler_perf that both sides run, the plain one first, each in its full and its quick size.
+// e2eWorkloads are those of upstream's scheduler_perf that both sides run, the plain one first, each in its full and its quick size.
 var e2eWorkloads = [][2]string{
 	{"SchedulingBasic/5000Nodes_10000Pods", "SchedulingBasic/500Nodes"},
 	{"TopologySpreading/5000Nodes_5000Pods", "TopologySpreading/500Nodes"},
@@ -63,7 +64,7 @@ func measureE2E(ctx context.Context, p platform, s sizes) ([]value, error) {
 			continue
 		}
 		// What the others are asked for is known now; only we have to answer for it.
-		asked = ask{amount: e2eShare * got.PodsPerSecond()}
+		asked = ask{amount: math.Round(e2eShare * got.PodsPerSecond())}
 		if got, err = p.schedulerPerf(ctx, root, w, true); err != nil {
 			return nil, err
 		}

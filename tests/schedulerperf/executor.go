@@ -2,7 +2,6 @@ package schedulerperf
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -133,7 +132,8 @@ func newExecutor(options Options) (*executor, error) {
 
 func (e *executor) logf(format string, arguments ...any) {
 	if e.options.Log != nil {
-		_, _ = fmt.Fprintf(e.options.Log, "%s %s: "+format+"\n", append([]any{time.Now().Format("15:04:05.000"), e.w.ID()}, arguments...)...)
+		line := fmt.Sprintf(format, arguments...)
+		_, _ = fmt.Fprintf(e.options.Log, "%s %s: %s\n", time.Now().Format("15:04:05.000"), e.w.ID(), line)
 	}
 }
 
@@ -271,5 +271,3 @@ func paced(ctx context.Context, n, perSecond int, do func(i int) error) error {
 	}
 	return nil
 }
-
-var errNotCollecting = errors.New("nothing is collected")

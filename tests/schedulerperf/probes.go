@@ -112,7 +112,8 @@ func tryPreemption(ctx context.Context, e *executor, name string) (bool, error) 
 		pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
 	}
 	high := int32(probePriority)
-	victim, winner := probePod(name, "victim", full), probePod(name, "winner", full, func(pod *corev1.Pod) { pod.Spec.Priority = &high })
+	victim := probePod(name, "victim", full)
+	winner := probePod(name, "winner", full, func(pod *corev1.Pod) { pod.Spec.Priority = &high })
 	if got, err := e.place(ctx, victim); err != nil || got != scheduled {
 		return false, errors.Join(err, fmt.Errorf("a pod that fits is not placed"))
 	}

@@ -215,15 +215,21 @@ func (w *watcher) count(namespace string, selector map[string]string) (counts [3
 // awaitScheduled waits until so many pods of a namespace have a node.
 //
 // Upstream: waitUntilPodsScheduledInNamespace in executor.go.
-func (w *watcher) awaitScheduled(ctx context.Context, timeout time.Duration, namespace string, selector map[string]string, want int) error {
+func (w *watcher) awaitScheduled(
+	ctx context.Context, timeout time.Duration, namespace string, selector map[string]string, want int,
+) error {
 	return w.await(ctx, timeout, namespace, selector, want, "have a node", func(c [3]int) int { return c[scheduled] })
 }
 
 // awaitAttempted waits until so many pods of a namespace have a node or were found to have none.
 //
 // Upstream: waitUntilPodsAttemptedInNamespace in executor.go.
-func (w *watcher) awaitAttempted(ctx context.Context, timeout time.Duration, namespace string, selector map[string]string, want int) error {
-	return w.await(ctx, timeout, namespace, selector, want, "were tried", func(c [3]int) int { return c[scheduled] + c[attempted] })
+func (w *watcher) awaitAttempted(
+	ctx context.Context, timeout time.Duration, namespace string, selector map[string]string, want int,
+) error {
+	return w.await(ctx, timeout, namespace, selector, want, "were tried", func(c [3]int) int {
+		return c[scheduled] + c[attempted]
+	})
 }
 
 func (w *watcher) await(ctx context.Context, timeout time.Duration, namespace string, selector map[string]string, want int,

@@ -39,8 +39,8 @@ func main() {
 	var o options
 	flag.BoolVar(&o.list, "list", false, "say of each workload whether it runs, and what it lacks if not")
 	flag.BoolVar(&o.all, "all", false, "run every workload that can")
-	flag.StringVar(&o.pattern, "run", "", "run the workloads whose `name`, TESTCASE/WORKLOAD, is this, or matches this regular expression")
-	flag.StringVar(&o.labels, "labels", "", "only workloads that have these `labels`, or have them not: integration-test,-performance")
+	flag.StringVar(&o.pattern, "run", "", "run the workloads whose `name`, CASE/WORKLOAD, is this, or matches this expression")
+	flag.StringVar(&o.labels, "labels", "", "only those that have these `labels`, or have them not: integration-test,-performance")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "an admin's `file` of a running cluster without nodes and pods")
 	flag.StringVar(&o.serve, "serve", "", "more `arguments` of zeroplane serve")
 	flag.BoolVar(&o.createOnly, "create-only", false, "give the measured pods to no scheduler, and measure their creation alone")
@@ -99,9 +99,13 @@ func choose(all []*schedulerperf.Workload, o options) ([]*schedulerperf.Workload
 	return chosen, nil
 }
 
+func (o options) server() target.ServerOptions {
+	return target.ServerOptions{Arguments: strings.Fields(o.serve)}
+}
+
 // list prints a table of the workloads.
 func list(ctx context.Context, chosen []*schedulerperf.Workload, o options) error {
-	return schedulerperf.OnServer(ctx, target.ServerOptions{Arguments: strings.Fields(o.serve)}, o.kubeconfig, func(kubeconfig string) error {
+	return schedulerperf.OnServer(ctx, o.server(), o.kubeconfig, func(kubeconfig string) error {
 		checker, err := schedulerperf.NewChecker(ctx, kubeconfig)
 		if err != nil {
 			return err
@@ -191,7 +195,7 @@ func (r *result) run(ctx context.Context, o options) {
 		log = os.Stderr
 	}
 	start := time.Now()
-	err := schedulerperf.OnServer(ctx, target.ServerOptions{Arguments: strings.Fields(o.serve)}, o.kubeconfig, func(kubeconfig string) (err error) {
+	err := schedulerperf.OnServer(ctx, o.server(), o.kubeconfig, func(kubeconfig string) (err error) {
 		r.Measured, err = schedulerperf.Run(ctx, r.workload, schedulerperf.Options{
 			Kubeconfig: kubeconfig, Timeout: o.timeout, CreateOnly: o.createOnly, Log: log,
 		})
