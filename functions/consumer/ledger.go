@@ -33,7 +33,7 @@ type ledger struct {
 
 	mu     sync.Mutex
 	loaded bool
-	due    map[string]*dueRow
+	due    agenda
 	// paused are the functions that failed, and when they are called again.
 	paused map[string]time.Time
 	// taken are, by subject, the times of what batches have been given and not settled yet.
@@ -47,12 +47,15 @@ type dueRow struct {
 	key      string
 	// former are the keys of rows that this one replaced and that a crash left.
 	former []string
+	// id names its subject, and place is where it stands in its function's timeline.
+	id    string
+	place int
 }
 
 func newLedger(store table.Store, cluster string, functions []Function) *ledger {
 	l := &ledger{
 		store: store, partition: kubestorage.Partition(cluster, "cursors"), functions: map[string]bool{},
-		due: map[string]*dueRow{}, paused: map[string]time.Time{}, taken: map[string]time.Time{},
+		due: newAgenda(), paused: map[string]time.Time{}, taken: map[string]time.Time{},
 	}
 	for _, f := range functions {
 		l.functions[f.Name] = true
@@ -87,15 +90,15 @@ func (l *ledger) load(ctx context.Context) error {
 			return true // of another version of the program
 		}
 		id := subject(d.Function, d.Later)
-		if earlier := l.due[id]; earlier != nil {
+		if earlier := l.due.get(id); earlier != nil {
 			earlier.former = append(earlier.former, d.key)
 			return true
 		}
-		l.due[id] = d
+		l.due.set(id, d)
 		return true
 	})
 	if err = errors.Join(err, broken); err != nil {
-		l.due = map[string]*dueRow{}
+		l.due = newAgenda()
 		return fmt.Errorf("reading what is due: %w", err)
 	}
 	l.loaded = true
@@ -106,7 +109,7 @@ func (l *ledger) load(ctx context.Context) error {
 func (l *ledger) reload() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loaded, l.due = false, map[string]*dueRow{}
+	l.loaded, l.due = false, newAgenda()
 }
 
 // cursor returns a function's cursor: the revision up to which it has seen each log.
@@ -138,12 +141,12 @@ func (l *ledger) resume(function string) {
 	delete(l.paused, function)
 }
 
-// at is when to ring for a row. The caller holds mu.
-func (l *ledger) at(d *dueRow) time.Time {
-	if until := l.paused[d.Function]; until.After(d.Later.At) {
-		return until
+// first is when to ring for the first thing that a function put off. The caller holds mu.
+func (l *ledger) first(function string) (at time.Time, found bool) {
+	if at, found = l.due.first(function); found && l.paused[function].After(at) {
+		at = l.paused[function]
 	}
-	return d.Later.At
+	return at, found
 }
 
 // next returns when the next thing is due, and whether there is any.
@@ -159,8 +162,10 @@ func (l *ledger) next(ctx context.Context) (time.Time, bool, error) {
 			first = at
 		}
 	}
-	for _, d := range l.due {
-		earlier(l.at(d))
+	for function := range l.due.byFunction {
+		if at, found := l.first(function); found {
+			earlier(at)
+		}
 	}
 	for _, until := range l.paused {
 		earlier(until)
@@ -176,12 +181,10 @@ func (l *ledger) dueFor(ctx context.Context, function string, now time.Time) ([]
 		return nil, err
 	}
 	var out []plan.Later
-	for id, d := range l.due {
-		if d.Function == function && !d.Later.At.After(now) {
-			out = append(out, d.Later)
-			l.taken[id] = d.Later.At
-		}
-	}
+	l.due.until(function, now, func(d *dueRow) {
+		out = append(out, d.Later)
+		l.taken[d.id] = d.Later.At
+	})
 	sort.Slice(out, func(i, j int) bool { return out[i].At.Before(out[j].At) })
 	return out, nil
 }
@@ -199,9 +202,9 @@ func (l *ledger) functionsDue(ctx context.Context, now time.Time) (map[string]bo
 			out[function] = true
 		}
 	}
-	for _, d := range l.due {
-		if !l.at(d).After(now) {
-			out[d.Function] = true
+	for function := range l.due.byFunction {
+		if at, found := l.first(function); found && !at.After(now) {
+			out[function] = true
 		}
 	}
 	return out, nil
@@ -236,7 +239,7 @@ func (l *ledger) ask(ctx context.Context, function string, later []plan.Later) e
 	var wanted []plan.Later
 	for _, p := range later {
 		id := subject(function, p)
-		waiting := l.due[id]
+		waiting := l.due.get(id)
 		if waiting == nil || waiting.Later.At.After(p.At) || waiting.Later.At.Equal(l.taken[id]) {
 			wanted = append(wanted, p)
 		}
@@ -260,17 +263,13 @@ func (l *ledger) commit(ctx context.Context, function string, cursor map[string]
 	for len(ops) > 0 {
 		n := min(len(ops), table.MaxOps)
 		if err := l.store.Commit(ctx, l.partition, ops[:n]); err != nil {
-			l.loaded, l.due = false, map[string]*dueRow{} // what is stored is not known any more
+			l.loaded, l.due = false, newAgenda() // what is stored is not known any more
 			return fmt.Errorf("moving the cursor of %s: %w", function, err)
 		}
 		ops = ops[n:]
 	}
 	for id, d := range after {
-		if d == nil {
-			delete(l.due, id)
-		} else {
-			l.due[id] = d
-		}
+		l.due.set(id, d)
 	}
 	return nil
 }
@@ -282,7 +281,7 @@ func (l *ledger) dueOps(function string, handled, later []plan.Later) ([]table.O
 	var puts, deletes []table.Op
 	after := map[string]*dueRow{}
 	for _, id := range order {
-		d, current := want[id], l.due[id]
+		d, current := want[id], l.due.get(id)
 		if d.same(current) {
 			continue
 		}
@@ -315,7 +314,7 @@ func (l *ledger) wanted(function string, handled, later []plan.Later) (want map[
 	}
 	for _, h := range handled {
 		id := subject(function, h)
-		if current := l.due[id]; current != nil && !current.Later.At.Equal(h.At) {
+		if current := l.due.get(id); current != nil && !current.Later.At.Equal(h.At) {
 			continue // it was asked for again meanwhile
 		}
 		set(id, nil)
@@ -328,7 +327,7 @@ func (l *ledger) wanted(function string, handled, later []plan.Later) (want map[
 		}
 		earlier, decided := want[id]
 		if !decided {
-			earlier = l.due[id]
+			earlier = l.due.get(id)
 		}
 		if p.Keep && earlier != nil {
 			continue

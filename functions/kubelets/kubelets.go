@@ -147,16 +147,29 @@ func (t *touched) podsOf(b *consumer.Batch) error {
 // decide makes one plan for a number of pods. Those of one node share its addresses.
 func decide(b *consumer.Batch, s *consumer.Snapshot, chunk []consumer.Named) (plan.Plan, error) {
 	var pods []*corev1.Pod
+	simulated := map[string]*corev1.Node{}
 	on := consumer.Set{}
 	for _, n := range chunk {
 		pod, ok, err := consumer.Get[*corev1.Pod](s, podResource, n.Namespace, n.Name)
 		if err != nil {
 			return plan.Plan{}, err
 		}
-		if ok && pod.Spec.NodeName != "" {
-			pods = append(pods, pod)
-			on.Add("", pod.Spec.NodeName)
+		if !ok || pod.Spec.NodeName == "" {
+			continue
 		}
+		node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", pod.Spec.NodeName)
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		if ok && kubelet.IsSimulated(node) {
+			pods = append(pods, pod)
+			simulated[node.Name] = node
+			on.Add("", node.Name)
+		}
+	}
+	// Where every node has a kubelet of its own, all pods are not looked at for nothing.
+	if len(pods) == 0 {
+		return plan.Plan{}, nil
 	}
 	byNode, err := nodes.PodsByNode(s, on)
 	if err != nil {
@@ -165,13 +178,7 @@ func decide(b *consumer.Batch, s *consumer.Snapshot, chunk []consumer.Named) (pl
 	addresses := map[string]*kubelet.Addresses{}
 	var p plan.Plan
 	for _, pod := range pods {
-		node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", pod.Spec.NodeName)
-		if err != nil {
-			return p, err
-		}
-		if !ok || !kubelet.IsSimulated(node) {
-			continue
-		}
+		node := simulated[pod.Spec.NodeName]
 		if addresses[node.Name] == nil {
 			addresses[node.Name] = kubelet.NewAddresses(node, byNode[node.Name])
 		}

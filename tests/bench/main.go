@@ -1,7 +1,7 @@
 // Command bench measures zeroplane and the upstream control plane (package upstream) on this machine, in one
 // run, under the same load, and prints the figures side by side with ratios.
 //
-//	go run ./tests/bench                  everything, about 15 minutes
+//	go run ./tests/bench                  everything, about 25 minutes
 //	go run ./tests/bench -quick           small sizes, for CI: it shows that everything is measured
 //	go run ./tests/bench -run 'rollout'   only the parts whose name matches
 //	go run ./tests/bench -o json
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type sizes struct {
 	clients    int           // clients at once
 	// storageDivisor makes the calls to the storages fewer, and coldObjects are listed after a start.
 	storageDivisor, coldObjects int
+	e2e                         int  // which of the two sizes of each scheduler_perf workload
 	peerNodesKwok               bool // the peer's nodes are simulated by kwok, not plain objects
 }
 
@@ -49,7 +51,7 @@ var (
 	}
 	quickSizes = sizes{
 		coldStarts: 1, objects: 200, lists: 32, pods: 100, single: 20, nodes: 10, replicas: 100,
-		settle: 2 * time.Second, idle: 5 * time.Second, clusters: 5, clients: 16, storageDivisor: 10, coldObjects: 1000,
+		settle: 2 * time.Second, idle: 5 * time.Second, clusters: 5, clients: 16, storageDivisor: 10, coldObjects: 1000, e2e: 1,
 	}
 )
 
@@ -126,11 +128,17 @@ func parseFlags() (options, error) {
 func findPlatforms(ctx context.Context, o options) ([]platform, error) {
 	var platforms []platform
 	if o.only == "" || o.only == target.Upstream {
-		binaries, err := upstream.Binaries(ctx)
-		if err != nil {
-			return nil, err
+		p := &upstreamPlatform{kwok: o.sizes.peerNodesKwok}
+		// Building the daemons takes minutes.
+		if slices.ContainsFunc(parts, func(part part) bool {
+			return !part.ownPeers && part.only != target.Zeroplane && o.parts.MatchString(part.name)
+		}) {
+			var err error
+			if p.binaries, err = upstream.Binaries(ctx); err != nil {
+				return nil, err
+			}
 		}
-		platforms = append(platforms, &upstreamPlatform{binaries: binaries, kwok: o.sizes.peerNodesKwok})
+		platforms = append(platforms, p)
 	}
 	if o.only == "" || o.only == target.Zeroplane {
 		binary, err := target.Build(ctx)

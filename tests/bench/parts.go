@@ -33,8 +33,10 @@ var noWorse = ask{ratio: 1}
 type part struct {
 	name string
 	// only names the one platform that has the part.
-	only    string
-	measure func(context.Context, platform, sizes) ([]value, error)
+	only string
+	// ownPeers builds what it needs of the peers itself, and starts none of the daemons.
+	ownPeers bool
+	measure  func(context.Context, platform, sizes) ([]value, error)
 }
 
 // parts run in this order, each on clusters of its own, one platform after the other so that neither
@@ -45,6 +47,7 @@ var parts = []part{
 	{name: "storage", measure: measureStorage},
 	{name: "scheduling", only: target.Zeroplane, measure: measureScheduling},
 	{name: "table", only: target.Zeroplane, measure: measureTable},
+	{name: "e2e", ownPeers: true, measure: measureE2E},
 	{name: "rollout", measure: measureRollout},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
 	{name: "hosts", only: target.Zeroplane, measure: measureHosts},

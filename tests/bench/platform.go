@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/zeroplane/zeroplane/tests/schedulerperf"
 	"github.com/zeroplane/zeroplane/tests/upstream"
 	"github.com/zeroplane/zeroplane/tests/upstream/process"
 	"github.com/zeroplane/zeroplane/tests/upstream/target"
@@ -47,6 +48,9 @@ type platform interface {
 	coldStarts(ctx context.Context, n int) ([]time.Duration, error)
 	// openStore gives an empty storage of pods in this process.
 	openStore(ctx context.Context) (*store, error)
+	// schedulerPerf runs a workload of upstream's scheduler_perf, whose definitions are below root, on a new cluster;
+	// createOnly has nobody schedule the pods that are measured, and is zeroplane's alone.
+	schedulerPerf(ctx context.Context, root string, w *schedulerperf.Workload, createOnly bool) (schedulerperf.Throughput, error)
 }
 
 type upstreamPlatform struct {

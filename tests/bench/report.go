@@ -51,7 +51,8 @@ func (r *report) add(platform string, values []value) {
 		if platform == target.Upstream {
 			entry.Upstream = &amount
 		} else {
-			entry.Zeroplane = &amount
+			// What is asked may depend on another of zeroplane's figures.
+			entry.Zeroplane, entry.ask, entry.Ask = &amount, v.ask, v.ask.describe(v)
 		}
 	}
 }

@@ -4,7 +4,9 @@
 # Go version did not change since it was built is left alone.
 #
 #   build.sh            builds all
-#   build.sh NAME...    builds these: etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+#   build.sh NAME...    builds these: etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok, and
+#                       scheduler_perf.FOLDER, the benchmark of a folder of upstream's test/integration/scheduler_perf,
+#                       which is built by name alone
 #
 # A first build of all takes about six minutes on two cores.
 set -euo pipefail
@@ -20,12 +22,14 @@ kubernetes_flags="-X $stamp.gitVersion=v$kubernetes -X $stamp.gitMajor=1 -X $sta
 
 # build_one NAME: one line of progress, and the binary moved into place only when it is whole.
 build_one() {
-  local name=$1 dir package flags=""
+  local name=$1 dir package flags="" build=(build)
   case $name in
     etcd) dir=$here/etcd package=. ;;
     kwok) dir=$here/kwok package=sigs.k8s.io/kwok/cmd/kwok ;;
     kube-apiserver | kube-controller-manager | kube-scheduler | kubectl)
       dir=$here package=k8s.io/kubernetes/cmd/$name flags=$kubernetes_flags ;;
+    scheduler_perf.*)
+      dir=$here package=k8s.io/kubernetes/test/integration/scheduler_perf/${name#*.} flags=$kubernetes_flags build=(test -vet=off -c) ;;
     *) echo "build.sh: unknown component $name (known: ${all[*]})" >&2; return 2 ;;
   esac
   local key
@@ -36,7 +40,7 @@ build_one() {
   fi
   echo "peers: building $name ..."
   local start=$SECONDS
-  (cd "$dir" && go build -ldflags "$flags" -o "$out/$name.new" "$package")
+  (cd "$dir" && go "${build[@]}" -ldflags "$flags" -o "$out/$name.new" "$package")
   mv "$out/$name.new" "$out/$name"
   echo "$key" >"$out/$name.key"
   echo "peers: built $name in $((SECONDS - start)) s"
