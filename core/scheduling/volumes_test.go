@@ -410,3 +410,23 @@ func BenchmarkPlaceVolumes(b *testing.B) {
 		})
 	}
 }
+
+// A pod that no node can ever take waits for a claim, too, and another claim is assumed bound while it is looked at again.
+func TestClaimsOfPodsThatContradictThemselvesAreLeftAlone(t *testing.T) {
+	contradicting := func(p *corev1.Pod) {
+		named("a")(p)
+		term := &p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0]
+		term.MatchFields = append(term.MatchFields, corev1.NodeSelectorRequirement{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"b"}})
+	}
+	in := scheduling.Input{
+		Nodes: []*corev1.Node{node("a")}, StorageClasses: classes(), Now: now,
+		Claims: []*corev1.PersistentVolumeClaim{claim("c", "given"), claim("other", "given")}, Volumes: []*corev1.PersistentVolume{volume("v", "given")},
+		Pods: []*corev1.Pod{
+			pod("p1", mounting("c"), contradicting, prioritized(1)), pod("q", mounting("other"), prioritized(1)), pod("r", mounting("c"), contradicting, prioritized(1)),
+		},
+	}
+	got := outcome(scheduling.Place(in))
+	if got["q"] != "a" || got["p1"] != got["r"] || got["p1"] == "" {
+		t.Errorf("pods were told %v", got)
+	}
+}
