@@ -73,7 +73,7 @@
 // run over an unchanged cluster asks for nothing. There is no periodic retry and so no event that
 // repeats: a change of the cluster is what makes a pod be looked at again.
 //
-// Preemption weighs every node, and leaves pods that were placed in the same run to the next. Claims for devices are not looked at. Where upstream fails a pod with an error, since
-// some in-tree volume cannot be translated to its CSI driver or an ephemeral volume on a node has the claim of another pod,
-// that volume is not translated, or not counted.
+// Preemption weighs every node, and leaves pods that were placed in the same run to the next. Claims for devices are not
+// looked at. Where upstream fails a pod with an error, since some in-tree volume cannot be translated to its CSI driver or an
+// ephemeral volume on a node has the claim of another pod, that volume is not translated, or not counted.
 package scheduling

@@ -218,7 +218,7 @@ func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
 	r.preemptions = append(r.preemptions, made)
 	r.yield(n, g.class.priority)
 	r.nominate(e, n)
-	r.neighbours = r.neighbours || r.prospects[g].asks()
+	r.neighbours = r.neighbours || r.prospects[g].asks() || r.prospects[g].volumes.demands()
 	return true
 }
 

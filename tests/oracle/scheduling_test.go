@@ -52,7 +52,7 @@ var followed = map[string]bool{
 }
 
 // checks are how often a property is tried, in the short form and in the long one.
-const checks, longChecks = 1000, 20_000
+const checks, longChecks = 3000, 20_000
 
 // manyChecks sets how often the properties of a test are tried.
 func manyChecks(t *testing.T) {
