@@ -207,7 +207,7 @@ func TestPreemptionSaysWhyAndNominates(t *testing.T) {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	told := got.Notices[0]
-	if told.Reason != "Preempted" || told.Regarding.Name != "low" || told.Related == nil || told.Related.Name != "p" || told.Message != "Preempted by pod uid-p on node a" {
+	if told.Reason != "Preempted" || told.Regarding.Name != "low" || told.Message != "Preempted by pod uid-p on node a" {
 		t.Errorf("the victim is told %+v", told)
 	}
 	reads := []plan.Read{{Resource: plan.Pods, Namespace: "default", Name: "p"}, {Resource: plan.Pods, Node: "a"}}

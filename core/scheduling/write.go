@@ -95,11 +95,9 @@ func preempt(victim, by *corev1.Pod, node string, now time.Time) plan.Plan {
 	p.Writes = append(p.Writes, plan.Write{
 		Verb: plan.Delete, Resource: plan.Pods, Namespace: victim.Namespace, Name: victim.Name, UID: victim.UID, Reason: reason,
 	})
-	told := notice(victim, corev1.EventTypeNormal, "Preempted", "Preempting", fmt.Sprintf("Preempted by pod %s on node %s", by.UID, node))
-	told.Related = &corev1.ObjectReference{
-		Kind: "Pod", APIVersion: "v1", Namespace: by.Namespace, Name: by.Name, UID: by.UID, ResourceVersion: by.ResourceVersion,
-	}
-	p.Notices = append(p.Notices, told)
+	// Upstream means to name the other pod as related, and does not (1.37): what it gives its recorder is no API object.
+	p.Notices = append(p.Notices, notice(victim, corev1.EventTypeNormal, "Preempted", "Preempting",
+		fmt.Sprintf("Preempted by pod %s on node %s", by.UID, node)))
 	return p
 }
 
