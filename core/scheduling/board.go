@@ -1,27 +1,23 @@
 package scheduling
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // closed marks, on a board, a node that cannot take the class.
 const closed = -1
 
 // board is one group's view of the nodes during one run, by node index.
 type board struct {
-	class *class
+	view
 	nodes []*nodeState
-	// open tells the nodes that pass the rules over the node object alone.
-	open []bool
-	// byRoom is the score by resources, or closed.
-	byRoom []int64
-	// avoidances and preferences are raw scores, nil when they are zero everywhere.
-	avoidances, preferences []int64
-	// images are scores, nil when they are zero everywhere.
-	images []int64
 	// around is what the group's rules ask about pods elsewhere, and soft the preferences of how its pods spread.
 	around
 	soft []*spread
-	// seen is how far into the steps of the run this board has followed.
-	seen int
+	// followed is how far into the steps of the run this board has followed.
+	followed int
 	// work is room to calculate in.
 	work work
 	// full is set when no node can ever take the group.
@@ -68,29 +64,19 @@ func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 
 func (r *run) newBoard(g group, k *kin) *board {
 	c, nodes := g.class, r.cluster.nodes
-	b := &board{class: c, nodes: nodes, seen: len(r.steps), around: r.around(g, k)}
+	b := &board{view: view{class: c}, nodes: nodes, followed: len(r.steps), around: r.around(g, k)}
 	if b.isBarred() {
 		b.full = true
 		return b
 	}
 	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
-	b.open, b.byRoom = r.spare.open, r.spare.byRoom
-	if r.spare = (board{}); b.open == nil {
-		b.open, b.byRoom = make([]bool, len(nodes)), make([]int64, len(nodes))
+	if b.volumes == nil {
+		b.view = r.cluster.viewOf(c)
+		return b
 	}
-	for i, n := range nodes {
-		refused := "no object"
-		if n.node != nil {
-			_, refused = refusal(c, n.node)
-		}
-		b.open[i] = refused == "" && n.declares(c)
-		b.byRoom[i] = b.score(n)
-		if !b.open[i] {
-			continue
-		}
-		b.avoidances = setRaw(b.avoidances, i, avoidance(c, n.node), len(nodes))
-		b.preferences = setRaw(b.preferences, i, preference(c, n.node), len(nodes))
-		b.images = setRaw(b.images, i, r.cluster.imageLocality(c.images, n), len(nodes))
+	b.view = r.cluster.newView(c)
+	for _, n := range nodes {
+		b.adjust(n)
 	}
 	return b
 }
@@ -99,37 +85,31 @@ func (r *run) newBoard(g group, k *kin) *board {
 func (b *board) release(c *Cluster) {
 	b.around.release(c)
 	c.releaseSpreads(b.soft)
+	switch {
+	case b.full:
+	case b.volumes == nil:
+		c.keep(b.view)
+	default:
+		c.journal.spare = b.view
+	}
 }
 
-func setRaw(scores []int64, i int, score int64, size int) []int64 {
-	if score == 0 {
-		return scores
-	}
-	if scores == nil {
-		scores = make([]int64, size)
-	}
-	scores[i] = score
-	return scores
-}
-
-// score is the sum of the scores by resources and storage, each of weight 1, or closed.
-func (b *board) score(n *nodeState) int64 {
-	c := b.class
-	if !b.open[n.at] || !n.ports.free(c.ports) || !c.request.fits(&n.offered, &n.used) {
-		return closed
-	}
-	if len(n.nominated) > 0 && !c.fitsBeside(n) {
-		return closed
+// adjust takes the group's volumes into account on a node.
+func (b *board) adjust(n *nodeState) {
+	if b.volumes == nil || b.byRoom[n.at] == closed {
+		return
 	}
 	if v := b.volumes.refusal(n, nil); len(v.reasons) > 0 {
-		return closed
+		b.byRoom[n.at] = closed
+		return
 	}
-	if b.volumes != nil && len(n.nominated) > 0 {
-		if v := b.volumes.refusal(n, &moved{come: c.yieldsTo(n)}); len(v.reasons) > 0 {
-			return closed
+	if len(n.nominated) > 0 {
+		if v := b.volumes.refusal(n, &moved{come: b.class.yieldsTo(n)}); len(v.reasons) > 0 {
+			b.byRoom[n.at] = closed
+			return
 		}
 	}
-	return c.score(n) + b.volumes.weighted(c, n)
+	b.byRoom[n.at] += b.volumes.weighted(b.class, n)
 }
 
 // score is the weighted sum of the scores by resources.
@@ -156,8 +136,7 @@ func (b *board) follow(r *run) {
 	if b.full {
 		return
 	}
-	news := r.steps[b.seen:]
-	for _, s := range news {
+	for _, s := range r.steps[b.followed:] {
 		if s.pod == nil {
 			continue
 		}
@@ -166,15 +145,22 @@ func (b *board) follow(r *run) {
 			soft.follow(s.pod, s.at)
 		}
 	}
-	b.seen = len(r.steps)
-	if stale := b.refresh(r.cluster); stale || len(news) > len(b.byRoom) {
-		for i, n := range r.cluster.nodes {
-			b.byRoom[i] = b.score(n)
+	b.followed = len(r.steps)
+	stale := b.refresh(r.cluster)
+	news, all := b.catchUp(r.cluster)
+	switch {
+	case b.volumes == nil:
+	case stale || all:
+		for _, n := range b.nodes {
+			b.byRoom[n.at] = b.class.room(n, b.open[n.at])
+			b.adjust(n)
 		}
-		return
-	}
-	for _, s := range news {
-		b.byRoom[s.at] = b.score(r.cluster.nodes[s.at])
+	default:
+		for i, at := range news {
+			if !slices.Contains(news[:i], at) { // once
+				b.adjust(b.nodes[at])
+			}
+		}
 	}
 }
 

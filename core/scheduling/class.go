@@ -25,6 +25,9 @@ type class struct {
 	// wants is for profiles that score other resources than the default one.
 	wants wants
 
+	// kept is the view of the last run, nil for none.
+	kept *view
+
 	key  string
 	refs int
 }
@@ -101,5 +104,6 @@ func (c *Cluster) release(e *entry) {
 func (c *Cluster) releaseClass(cl *class) {
 	if cl.refs--; cl.refs == 0 {
 		delete(c.classes, cl.key)
+		cl.kept = nil
 	}
 }

@@ -44,15 +44,17 @@ type Cluster struct {
 	storage     storage
 	// changes counts what rules may read differently, and settledAt was their number when a run asked for nothing.
 	changes, settledAt int
+	journal            journal
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
 }
 
 // nodeState is a node and what the pods on it take.
 type nodeState struct {
-	name string
-	node *corev1.Node
-	at   int
+	name    string
+	node    *corev1.Node
+	at      int
+	journal *journal
 
 	offered, used         amounts
 	cpuShown, memoryShown int64
@@ -132,13 +134,13 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	c.changes++
 	if n.node == nil {
 		c.known++
+		c.journal.renew()
 	}
 	n.node, n.labels = node, nil
 	n.offered = newAmounts(node.Status.Allocatable)
 	n.features = features.DefaultFramework.TryMap(node.Status.DeclaredFeatures)
-	c.countImages(n.images, -1)
-	n.images = imagesOf(node)
-	c.countImages(n.images, 1)
+	c.setImages(n, imagesOf(node))
+	c.journal.touch(^n.at)
 	for _, col := range c.columns {
 		col.set(n.at, node)
 	}
@@ -153,8 +155,8 @@ func (c *Cluster) DeleteNode(name string) {
 	}
 	n := c.nodes[at]
 	n.node, n.labels, n.offered = nil, nil, amounts{}
-	c.countImages(n.images, -1)
-	n.images = nil
+	c.setImages(n, nil)
+	c.journal.renew()
 	for _, col := range c.columns {
 		col.of[at] = nowhere
 	}
@@ -224,7 +226,8 @@ func (c *Cluster) nodeNamed(name string) *nodeState {
 	if at, ok := c.index[name]; ok {
 		return c.nodes[at]
 	}
-	n := &nodeState{name: name, at: len(c.nodes), ports: portSet{}}
+	n := &nodeState{name: name, at: len(c.nodes), ports: portSet{}, journal: &c.journal}
+	c.journal.renew()
 	c.index[name] = n.at
 	c.nodes = append(c.nodes, n)
 	c.hashes = append(c.hashes, hashString(name))
@@ -245,6 +248,7 @@ func (c *Cluster) dropEmpty(n *nodeState) {
 	if n.node != nil || len(n.pods) > 0 || len(n.nominated) > 0 {
 		return
 	}
+	c.journal.renew()
 	end := len(c.nodes) - 1
 	last := c.nodes[end]
 	c.nodes[n.at], c.hashes[n.at], last.at = last, c.hashes[end], n.at
@@ -284,6 +288,7 @@ func (n *nodeState) take(e *entry) {
 }
 
 func (n *nodeState) count(e *entry, by int32) {
+	n.journal.touch(n.at)
 	n.used.add(&e.charge.taken, int64(by))
 	n.used.pods += int64(by)
 	n.cpuShown += int64(by) * e.charge.cpuShown

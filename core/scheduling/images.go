@@ -1,6 +1,7 @@
 package scheduling
 
 import (
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,6 +52,16 @@ func imagesOf(node *corev1.Node) map[string]int64 {
 		}
 	}
 	return sizes
+}
+
+// setImages has a node have other images.
+func (c *Cluster) setImages(n *nodeState, images map[string]int64) {
+	if !maps.Equal(n.images, images) {
+		c.journal.renew() // what an image is worth depends on how many nodes have it
+	}
+	c.countImages(n.images, -1)
+	n.images = images
+	c.countImages(images, 1)
 }
 
 // countImages keeps how many nodes have each image.

@@ -7,6 +7,7 @@ package scheduling
 
 // nominate leaves room on a node to a waiting pod.
 func (c *Cluster) nominate(e *entry, n *nodeState) {
+	n.journal.touch(n.at)
 	e.nominee = n
 	n.nominated = append(n.nominated, e)
 	c.nominations++
@@ -18,6 +19,7 @@ func (c *Cluster) withdraw(e *entry) *nodeState {
 	if n == nil {
 		return nil
 	}
+	n.journal.touch(n.at)
 	e.nominee = nil
 	for i, other := range n.nominated {
 		if other == e {

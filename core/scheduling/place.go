@@ -70,10 +70,8 @@ type run struct {
 	seed    uint64
 	now     time.Time
 	boards  map[group]*board
-	// left counts the pods of each group that are still to be served; the board of one that is through lends its
-	// arrays to the next.
-	left  map[group]int
-	spare board
+	// left counts the pods of each group that are still to be served.
+	left map[group]int
 	// heard are the terms of pods on nodes that concern pods of a kind.
 	heard map[*kin]hearing
 	// steps are what happened to nodes, in order.
@@ -300,9 +298,6 @@ func (r *run) retire(g group) {
 	b := r.boards[g]
 	if b == nil {
 		return
-	}
-	if b.open != nil {
-		r.spare = board{open: b.open, byRoom: b.byRoom}
 	}
 	b.release(r.cluster)
 	delete(r.boards, g)

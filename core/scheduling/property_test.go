@@ -72,7 +72,7 @@ func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 	for i := range rapid.IntRange(0, 40).Draw(t, "changes") {
 		name := rapid.SampledFrom(names).Draw(t, "node name")
 		podName := fmt.Sprintf("p%d", rapid.IntRange(0, 9).Draw(t, "pod name"))
-		switch rapid.IntRange(0, 11).Draw(t, "kind") {
+		switch rapid.IntRange(0, 13).Draw(t, "kind") {
 		case 0, 1:
 			nodes[name] = anyNode(t, name)
 			c.SetNode(nodes[name])
@@ -82,6 +82,8 @@ func history(t *rapid.T) (*scheduling.Cluster, scheduling.Input) {
 		case 3:
 			delete(pods, podName)
 			c.DeletePod("default", podName)
+		case 12, 13:
+			c.Place(uint64(i), now) // what it keeps for the next run must be right then
 		case 8, 9, 10, 11:
 			stored.change(t, c, names)
 		default:
