@@ -39,20 +39,26 @@ func (v *volumes) overLimit(n *nodeState, m *moved) string {
 	there := s.attachedOn(n, m)
 	for i, a := range wanted {
 		limit, known := csi.limits[a.driver]
-		if !known || there.byPods[a.id] || slices.Contains(wanted[:i], a) {
-			continue
-		}
-		more := 0
-		for j, other := range wanted[:i+1] {
-			if other.driver == a.driver && !there.byPods[other.id] && !slices.Contains(wanted[:j], other) {
-				more++
-			}
-		}
-		if there.count[a.driver]+more > limit {
+		if known && there.adds(wanted, i) && there.count[a.driver]+there.more(wanted[:i+1], a.driver) > limit {
 			return reasonAttachLimit
 		}
 	}
 	return ""
+}
+
+// adds reports whether one of the attachments that are wanted is neither there nor wanted before.
+func (there *attached) adds(wanted []attachment, i int) bool {
+	return !there.byPods[wanted[i].id] && !slices.Contains(wanted[:i], wanted[i])
+}
+
+// more is how many attachments of a driver are added.
+func (there *attached) more(wanted []attachment, driver string) (n int) {
+	for i, a := range wanted {
+		if a.driver == driver && there.adds(wanted, i) {
+			n++
+		}
+	}
+	return n
 }
 
 // needsDriver reports whether a driver says that it must be on the nodes of pods that use it.

@@ -67,7 +67,7 @@ func (r *run) prospectsOf(g group, k *kin) *prospects {
 	p.seen = len(r.steps)
 	for _, s := range news {
 		if s.pod != nil && p.asks() {
-			p.around.follow(s.pod, s.at)
+			p.follow(s.pod, s.at)
 			elsewhere = true
 		}
 	}

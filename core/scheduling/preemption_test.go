@@ -19,9 +19,8 @@ func since(minutes int) func(*corev1.Pod) {
 	}
 }
 
-func nominatedTo(node string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Status.NominatedNodeName = node }
-}
+// nominated is to the node a.
+func nominated(p *corev1.Pod) { p.Status.NominatedNodeName = "a" }
 
 // preempted is leaving because the scheduler wanted its place.
 func preempted(p *corev1.Pod) {
@@ -109,21 +108,21 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 		{
 			name:  "while victims go, no others do",
 			nodes: two,
-			pods:  []*corev1.Pod{pod("going", on("a"), whole, preempted), pod("low", on("b"), whole), pod("p", whole, prioritized(9), nominatedTo("a"))},
+			pods:  []*corev1.Pod{pod("going", on("a"), whole, preempted), pod("low", on("b"), whole), pod("p", whole, prioritized(9), nominated)},
 			outcome: map[string]string{"p": "0/2 nodes are available: 2 Insufficient cpu. preemption: " +
 				"not eligible due to a terminating pod on the nominated node."},
 		},
 		{
 			name:    "when they are gone, the pod goes to its node, however good others look",
 			nodes:   []*corev1.Node{node("a", tainted(corev1.TaintEffectPreferNoSchedule)), node("b")},
-			pods:    []*corev1.Pod{pod("p", whole, nominatedTo("a"))},
+			pods:    []*corev1.Pod{pod("p", whole, nominated)},
 			outcome: map[string]string{"p": "a"},
 		},
 		{
 			name:  "room that was made is left alone by pods of no higher priority",
 			nodes: []*corev1.Node{node("a")},
 			pods: []*corev1.Pod{
-				pod("going", on("a"), half, preempted), pod("p", whole, prioritized(9), nominatedTo("a")), pod("q", half, prioritized(9)), pod("r", half, prioritized(1), never),
+				pod("going", on("a"), half, preempted), pod("p", whole, prioritized(9), nominated), pod("q", half, prioritized(9)), pod("r", half, prioritized(1), never),
 			},
 			outcome: map[string]string{
 				"p": "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node.",
@@ -134,7 +133,7 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 		{
 			name:    "but not by one of higher priority",
 			nodes:   []*corev1.Node{node("a")},
-			pods:    []*corev1.Pod{pod("going", on("a"), half, preempted), pod("p", whole, prioritized(1), nominatedTo("a"), never), pod("q", half, prioritized(9))},
+			pods:    []*corev1.Pod{pod("going", on("a"), half, preempted), pod("p", whole, prioritized(1), nominated, never), pod("q", half, prioritized(9))},
 			outcome: map[string]string{"q": "a", "p": "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."},
 		},
 	} {
@@ -176,7 +175,7 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 
 func TestPreemptionSaysWhyAndNominates(t *testing.T) {
 	low, p := pod("low", on("a"), asking("cpu=4")), pod("p", asking("cpu=4"), prioritized(9))
-	weak := pod("weak", asking("cpu=1"), prioritized(1), nominatedTo("a"))
+	weak := pod("weak", asking("cpu=1"), prioritized(1), nominated)
 	got := scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node("a")}, Pods: []*corev1.Pod{low, p, weak}, Now: now}).Plan
 
 	disrupted := low.DeepCopy()

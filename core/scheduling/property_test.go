@@ -192,8 +192,8 @@ func carriedOut(pods []*corev1.Pod, result scheduling.Result) []*corev1.Pod {
 		now[placed.Pod.Name] = bound
 	}
 	for _, write := range result.Plan.Writes {
-		switch {
-		case write.Verb == plan.Delete:
+		switch write.Verb { //nolint:exhaustive // the others write what they carry
+		case plan.Delete:
 			victim := now[write.Name].DeepCopy()
 			victim.DeletionTimestamp = new(metav1.Now())
 			now[write.Name] = victim

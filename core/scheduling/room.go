@@ -52,11 +52,8 @@ func (m *room) remove(e *entry) {
 // restore is the reverse of remove.
 func (m *room) restore(e *entry) {
 	m.count(e, 1)
-	for i := len(m.gone) - 1; i >= 0; i-- {
-		if m.gone[i] == e {
-			m.gone = append(m.gone[:i], m.gone[i+1:]...)
-			return
-		}
+	if i := slices.Index(m.gone, e); i >= 0 {
+		m.gone = slices.Delete(m.gone, i, i+1)
 	}
 }
 

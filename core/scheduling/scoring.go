@@ -41,7 +41,7 @@ func valueOf(list corev1.ResourceList, name corev1.ResourceName) int64 {
 //
 // Upstream: calculateResourceAllocatableRequest in plugins/noderesources/resource_allocation.go.
 func (n *nodeState) allocation(name corev1.ResourceName, shown bool) (offered, taken int64) {
-	switch name {
+	switch name { //nolint:exhaustive // the others are scalars
 	case corev1.ResourceCPU:
 		if shown {
 			return n.offered.cpu, n.cpuShown
@@ -97,6 +97,7 @@ func (s *Scoring) of(requested, capacity int64) int64 {
 			return s.Shape.at(100)
 		}
 		return s.Shape.at(requested * 100 / capacity)
+	case LeastAllocated:
 	}
 	return leftOver(requested, capacity)
 }

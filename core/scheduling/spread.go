@@ -247,7 +247,7 @@ func (s *spread) less(m *moved) int32 {
 		return 0
 	}
 	// Leaving or not: updateWithPod does not ask.
-	return int32(-m.number(func(e *entry) bool { return selects(s.namespace, s.selector, e.kin) }))
+	return int32(-m.number(func(e *entry) bool { return selects(s.namespace, s.selector, e.kin) })) //nolint:gosec // pods of a node
 }
 
 // scored reports whether a node has a score by the constraints: where all their labels are needed, it must have them.

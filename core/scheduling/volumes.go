@@ -70,14 +70,8 @@ func (c *Cluster) newVolumes(p *profile, m *mounts) *volumes {
 // Upstream: PreFilter in plugins/volumerestrictions/volume_restrictions.go, plugins/volumebinding/volume_binding.go and
 // plugins/volumezone/volume_zone.go.
 func (s *storage) bars(p *profile, m *mounts) (plugin, reason string) {
-	for _, mounted := range m.claims {
-		if !mounted.ephemeral && mounted.object == nil {
-			plugin := VolumeBinding
-			if p.PreFilters[VolumeRestrictions] {
-				plugin = VolumeRestrictions
-			}
-			return plugin, fmt.Sprintf("persistentvolumeclaim %q not found", mounted.name.Name)
-		}
+	if plugin, reason := m.missing(p); reason != "" {
+		return plugin, reason
 	}
 	for _, mounted := range m.claims {
 		if reason := m.unusable(mounted); reason != "" {
@@ -94,6 +88,21 @@ func (s *storage) bars(p *profile, m *mounts) (plugin, reason string) {
 		if p.PreFilters[VolumeZone] && !mounted.ephemeral && name != "" && s.volumes[name] == nil {
 			return VolumeZone, fmt.Sprintf("persistentvolume %q not found", name)
 		}
+	}
+	return "", ""
+}
+
+// missing is what is said of a claim that does not exist, by the first plugin that looks.
+func (m *mounts) missing(p *profile) (plugin, reason string) {
+	for _, mounted := range m.claims {
+		if mounted.ephemeral || mounted.object != nil {
+			continue
+		}
+		plugin = VolumeBinding
+		if p.PreFilters[VolumeRestrictions] {
+			plugin = VolumeRestrictions
+		}
+		return plugin, fmt.Sprintf("persistentvolumeclaim %q not found", mounted.name.Name)
 	}
 	return "", ""
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -167,22 +168,19 @@ func readDataItems(dir string, w *schedulerperf.Workload) (got schedulerperf.Thr
 
 // copyTree copies files that may be read-only into a folder that is not.
 func copyTree(from, to string) error {
-	return filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		relative, err := filepath.Rel(from, path)
+	source := os.DirFS(from)
+	return fs.WalkDir(source, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if entry.IsDir() {
-			return os.MkdirAll(filepath.Join(to, relative), 0o700)
+			return os.MkdirAll(filepath.Join(to, path), 0o700)
 		}
-		content, err := os.ReadFile(path) // #nosec G304 -- upstream's
+		content, err := fs.ReadFile(source, path)
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(to, relative), content, 0o600)
+		return os.WriteFile(filepath.Join(to, path), content, 0o600)
 	})
 }
 

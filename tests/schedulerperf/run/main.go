@@ -168,7 +168,7 @@ func measure(ctx context.Context, chosen []*schedulerperf.Workload, o options) e
 		}
 		fmt.Fprintf(os.Stderr, "schedulerperf: %s %.1f s %s\n", r.Workload, r.Seconds, r.Error)
 	}
-	if err := print(results, o.output); err != nil {
+	if err := write(results, o.output); err != nil {
 		return err
 	}
 	if failed > 0 {
@@ -207,7 +207,7 @@ func (r *result) run(ctx context.Context, o options) {
 	}
 }
 
-func print(results []*result, output string) error {
+func write(results []*result, output string) error {
 	if output == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")

@@ -45,7 +45,7 @@ func pod(name string, changes ...change) *corev1.Pod {
 }
 
 func on(node string) change      { return func(p *corev1.Pod) { p.Spec.NodeName = node } }
-func app(name string) change     { return func(p *corev1.Pod) { p.Labels["app"] = name } }
+func db(p *corev1.Pod)           { p.Labels["app"] = "db" }
 func uid(uid string) change      { return func(p *corev1.Pod) { p.UID = types.UID(uid) } }
 func in(namespace string) change { return func(p *corev1.Pod) { p.Namespace = namespace } }
 func selecting(zone string) change {
@@ -65,9 +65,9 @@ func asking(cpu, memory string) change {
 	}
 }
 
-func port(number int32, address string, protocol corev1.Protocol) change {
+func port80(address string, protocol corev1.Protocol) change {
 	return func(p *corev1.Pod) {
-		p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{HostPort: number, HostIP: address, Protocol: protocol})
+		p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{HostPort: 80, HostIP: address, Protocol: protocol})
 	}
 }
 
@@ -101,10 +101,8 @@ func awayFromAll(key string) change {
 	}
 }
 
-func nextTo(key string) change {
-	return func(p *corev1.Pod) {
-		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: terms(key, nil)}}
-	}
+func inZoneOfItsLike(p *corev1.Pod) {
+	p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: terms(zone, nil)}}
 }
 
 const (
@@ -134,19 +132,19 @@ func TestAViolationIsFoundAtTheRevisionThatBringsIt(t *testing.T) {
 		"room that one left that is over":         {history{pod("p", on("a1"), asking("2", "0"), over), pod("q", on("a1"), asking("2", "0"))}, ""},
 		"room that one left that is gone":         {history{pod("p", on("a1"), asking("2", "0")), pod("p", gone), pod("q", on("a1"), asking("2", "0"))}, ""},
 		"room of one that is leaving":             {history{pod("p", on("a1"), asking("2", "0"), leaving), pod("q", on("a1"), asking("2", "0"))}, rules.Room},
-		"a port twice":                            {history{pod("p", on("a1"), port(80, "", "TCP")), pod("q", on("a1"), port(80, "", ""))}, rules.HostPorts},
-		"a port of one address and of all":        {history{pod("p", on("a1"), port(80, "10.0.0.1", "TCP")), pod("q", on("a1"), port(80, "", "TCP"))}, rules.HostPorts},
-		"a port of two addresses":                 {history{pod("p", on("a1"), port(80, "10.0.0.1", "TCP")), pod("q", on("a1"), port(80, "10.0.0.2", "TCP"))}, ""},
-		"a port of two protocols":                 {history{pod("p", on("a1"), port(80, "", "TCP")), pod("q", on("a1"), port(80, "", "UDP"))}, ""},
-		"a port of two nodes":                     {history{pod("p", on("a1"), port(80, "", "TCP")), pod("q", on("a2"), port(80, "", "TCP"))}, ""},
-		"a port of one that is over":              {history{pod("p", on("a1"), port(80, "", "TCP"), over), pod("q", on("a1"), port(80, "", "TCP"))}, ""},
+		"a port twice":                            {history{pod("p", on("a1"), port80("", "TCP")), pod("q", on("a1"), port80("", ""))}, rules.HostPorts},
+		"a port of one address and of all":        {history{pod("p", on("a1"), port80("10.0.0.1", "TCP")), pod("q", on("a1"), port80("", "TCP"))}, rules.HostPorts},
+		"a port of two addresses":                 {history{pod("p", on("a1"), port80("10.0.0.1", "TCP")), pod("q", on("a1"), port80("10.0.0.2", "TCP"))}, ""},
+		"a port of two protocols":                 {history{pod("p", on("a1"), port80("", "TCP")), pod("q", on("a1"), port80("", "UDP"))}, ""},
+		"a port of two nodes":                     {history{pod("p", on("a1"), port80("", "TCP")), pod("q", on("a2"), port80("", "TCP"))}, ""},
+		"a port of one that is over":              {history{pod("p", on("a1"), port80("", "TCP"), over), pod("q", on("a1"), port80("", "TCP"))}, ""},
 		"a second of a zone before the other":     {history{pod("p", on("a1")), pod("q"), pod("q", on("a2"), evenly(zone, must))}, rules.Spread},
 		"one for the other zone":                  {history{pod("p", on("a1")), pod("q"), pod("q", on("b1"), evenly(zone, must))}, ""},
 		"one that may go anyway":                  {history{pod("p", on("a1")), pod("q", on("a2"), evenly(zone, corev1.ScheduleAnyway))}, ""},
 		"a second where one is leaving":           {history{pod("p", on("a1"), leaving), pod("q", on("a2"), evenly(zone, must))}, ""},
 		"a second where one is over":              {history{pod("p", on("a1"), over), pod("q", on("a2"), evenly(zone, must))}, ""},
 		"a second where one is another's":         {history{pod("p", on("a1"), in("other")), pod("q", on("a2"), evenly(zone, must))}, ""},
-		"a second where one has other labels":     {history{pod("p", on("a1"), app("db")), pod("q", on("a2"), evenly(zone, must))}, ""},
+		"a second where one has other labels":     {history{pod("p", on("a1"), db), pod("q", on("a2"), evenly(zone, must))}, ""},
 		"a second of the only zone that it takes": {history{pod("p", on("a1"), evenly(zone, must)), pod("q", on("a2"), evenly(zone, must), selecting("a"))}, ""},
 		"a second of the zone that it takes, and more count": {
 			history{pod("p", on("a1"), evenly(zone, must)), pod("q", on("a2"), evenly(zone, must), selecting("a"), everywhere)}, rules.Spread,
@@ -156,7 +154,7 @@ func TestAViolationIsFoundAtTheRevisionThatBringsIt(t *testing.T) {
 		"a second of a node, by the other constraint": {
 			history{pod("p", on("a1")), pod("r", on("b1")), pod("q", on("a1"), evenly(zone, must), evenly(hostname, must))}, rules.Spread,
 		},
-		"one that counts nobody":        {history{pod("p", on("a1"), app("db")), pod("q", on("a2"), app("db"), evenly(zone, must))}, ""},
+		"one that counts nobody":        {history{pod("p", on("a1"), db), pod("q", on("a2"), db, evenly(zone, must))}, ""},
 		"a zone becomes uneven later":   {history{pod("p", on("a1")), pod("q", on("b1"), evenly(zone, must)), pod("r", on("a2"), evenly(zone, must)), pod("q", gone)}, ""},
 		"next to one to be away from":   {history{pod("p", on("a1")), pod("q", on("a2"), awayFrom(zone))}, rules.Apart},
 		"away from one":                 {history{pod("p", on("a1")), pod("q", on("b1"), awayFrom(zone))}, ""},
@@ -165,13 +163,13 @@ func TestAViolationIsFoundAtTheRevisionThatBringsIt(t *testing.T) {
 		"next to one of others":         {history{pod("p", on("a1"), in("other")), pod("q", on("a2"), awayFrom(zone))}, ""},
 		"next to one of all":            {history{pod("p", on("a1"), in("other")), pod("q", on("a2"), awayFromAll(zone))}, rules.Apart},
 		"next to itself alone":          {history{pod("p"), pod("p", on("a1"), awayFrom(hostname))}, ""},
-		"next to one that keeps off":    {history{pod("p", on("a1"), app("db"), awayFrom(zone)), pod("q", on("a2"))}, rules.KeptOff},
-		"away from one that keeps off":  {history{pod("p", on("a1"), app("db"), awayFrom(zone)), pod("q", on("b2"))}, ""},
-		"both where there is no zone":   {history{pod("p", on("d"), app("db"), awayFrom(zone)), pod("q", on("d"))}, ""},
-		"away from one to be near":      {history{pod("p", on("a1")), pod("q", on("b1"), nextTo(zone))}, rules.Near},
-		"near one":                      {history{pod("p", on("a1")), pod("q", on("a2"), nextTo(zone))}, ""},
-		"the first of those to be near": {history{pod("q", on("b1"), nextTo(zone))}, ""},
-		"nobody to be near":             {history{pod("q", on("b1"), app("db"), nextTo(zone))}, rules.Near},
+		"next to one that keeps off":    {history{pod("p", on("a1"), db, awayFrom(zone)), pod("q", on("a2"))}, rules.KeptOff},
+		"away from one that keeps off":  {history{pod("p", on("a1"), db, awayFrom(zone)), pod("q", on("b2"))}, ""},
+		"both where there is no zone":   {history{pod("p", on("d"), db, awayFrom(zone)), pod("q", on("d"))}, ""},
+		"away from one to be near":      {history{pod("p", on("a1")), pod("q", on("b1"), inZoneOfItsLike)}, rules.Near},
+		"near one":                      {history{pod("p", on("a1")), pod("q", on("a2"), inZoneOfItsLike)}, ""},
+		"the first of those to be near": {history{pod("q", on("b1"), inZoneOfItsLike)}, ""},
+		"nobody to be near":             {history{pod("q", on("b1"), db, inZoneOfItsLike)}, rules.Near},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := rules.New(nodes())
@@ -199,7 +197,7 @@ func TestAHistoryTellsHowNearItCame(t *testing.T) {
 	h := rules.New(nodes())
 	for i, p := range []*corev1.Pod{
 		pod("p", on("a1"), asking("2", "0")), pod("q", on("b1"), evenly(zone, must)), pod("r", on("a2"), evenly(zone, must)),
-		pod("s"), pod("s", on("b2"), app("db"), awayFrom(hostname)),
+		pod("s"), pod("s", on("b2"), db, awayFrom(hostname)),
 	} {
 		h.Set(uint64(2+i), types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, p)
 	}
