@@ -45,7 +45,7 @@ type Hint struct {
 // What they say was tried, by an evaluation of the pod in a cluster changed in that way alone, but for resources when
 // nothing else is left to say: then the node is told that comes nearest. The cluster is as it was afterwards.
 func (c *Cluster) Hints(pod *corev1.Pod, e Evaluation, now time.Time) []Hint {
-	if e.Message == "" {
+	if e.Message == "" || c.profileOf(pod) == nil {
 		return nil
 	}
 	h := &hinter{cluster: c, pod: pod, now: now, seen: e, refused: map[string][]string{}}
@@ -103,7 +103,7 @@ func (h *hinter) where(names []string, change func(*corev1.Node)) []string {
 	t := trial{cluster: h.cluster}
 	defer t.end()
 	for _, name := range names {
-		n := h.cluster.objectOf(name).DeepCopy()
+		n := h.cluster.NodeNamed(name).DeepCopy()
 		change(n)
 		t.setNode(n)
 	}

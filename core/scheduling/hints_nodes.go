@@ -19,7 +19,7 @@ func (h *hinter) tolerate() {
 	for _, name := range h.refused[TaintToleration] {
 		var untolerated []corev1.Taint
 		var key []string
-		for _, t := range h.cluster.objectOf(name).Spec.Taints {
+		for _, t := range h.cluster.NodeNamed(name).Spec.Taints {
 			if t.Effect != corev1.TaintEffectPreferNoSchedule && toleration.Matching(h.pod.Spec.Tolerations, &t) == nil {
 				untolerated, key = append(untolerated, t), append(key, t.ToString())
 			}
@@ -109,7 +109,7 @@ func (h *hinter) label() {
 func (h *hinter) labelled(key string) (all, some bool) {
 	all = true
 	for name := range h.seen.Nodes {
-		value, has := h.cluster.objectOf(name).Labels[key]
+		value, has := h.cluster.NodeNamed(name).Labels[key]
 		has = has && value == h.pod.Spec.NodeSelector[key]
 		all, some = all && has, some || has
 	}
@@ -151,7 +151,7 @@ func (h *hinter) shrink() {
 	if len(names) == 0 {
 		return
 	}
-	request := newRequest(h.pod)
+	request := newRequest(h.cluster.profileOf(h.pod), h.pod)
 	if h.sayTooLarge(&request) {
 		return
 	}

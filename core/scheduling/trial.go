@@ -50,7 +50,7 @@ func (t *trial) back(namespace, name string) {
 // setNode is SetNode.
 func (t *trial) setNode(node *corev1.Node) {
 	c := t.cluster
-	if old := c.objectOf(node.Name); old != nil {
+	if old := c.NodeNamed(node.Name); old != nil {
 		t.later(func() { c.SetNode(old) })
 	} else {
 		t.later(func() { c.DeleteNode(node.Name) })
@@ -61,7 +61,7 @@ func (t *trial) setNode(node *corev1.Node) {
 // deleteNode is DeleteNode.
 func (t *trial) deleteNode(name string) {
 	c := t.cluster
-	if old := c.objectOf(name); old != nil {
+	if old := c.NodeNamed(name); old != nil {
 		c.DeleteNode(name)
 		t.later(func() { c.SetNode(old) })
 	}
@@ -102,8 +102,8 @@ func (t *trial) setController(o Controller) {
 	t.later(func() { c.DeleteController(o.Kind, o.Namespace, o.Name) })
 }
 
-// objectOf is the node of a name, nil for none.
-func (c *Cluster) objectOf(name string) *corev1.Node {
+// NodeNamed is the node of a name, nil for none.
+func (c *Cluster) NodeNamed(name string) *corev1.Node {
 	if at, ok := c.index[name]; ok {
 		return c.nodes[at].node
 	}

@@ -415,7 +415,9 @@ func BenchmarkPlaceVolumes(b *testing.B) {
 // TestPodsWithoutTheirClaimWaitAmongOthers is about pods of one group with another that is placed between them.
 func TestPodsWithoutTheirClaimWaitAmongOthers(t *testing.T) {
 	made := func(second int) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(second) * time.Second)) }
+		return func(p *corev1.Pod) {
+			p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(second) * time.Second))
+		}
 	}
 	absent := `0/1 nodes are available: persistentvolumeclaim "absent" not found. ` +
 		"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."

@@ -22,7 +22,7 @@ const (
 type Change struct {
 	// Pods come and wait. One whose name is taken takes the place of the other; one that names its node is on it at once.
 	Pods []*corev1.Pod
-	// Claims come with them, and Controllers tell which of them belong together.
+	// Claims come with them, but for those that are there already, and Controllers tell which pods belong together.
 	Claims      []*corev1.PersistentVolumeClaim
 	Controllers []Controller
 	// Add are nodes that come.
@@ -160,7 +160,7 @@ func nameOf(pod *corev1.Pod) types.NamespacedName {
 // remove has nodes go.
 func (w *whatIf) remove(names []string) {
 	for _, name := range names {
-		if w.cluster.objectOf(name) == nil {
+		if w.cluster.NodeNamed(name) == nil {
 			w.out.Unknown = append(w.out.Unknown, name)
 			continue
 		}
@@ -207,7 +207,9 @@ func (w *whatIf) come(change Change) {
 		w.setController(o)
 	}
 	for _, pvc := range change.Claims {
-		w.setClaim(pvc)
+		if old := w.cluster.storage.claims[types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}]; old == nil || old.object == nil {
+			w.setClaim(pvc)
+		}
 	}
 	for _, pod := range change.Pods {
 		name := nameOf(pod)
