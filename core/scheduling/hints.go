@@ -21,16 +21,16 @@ const (
 
 // The kinds of hints, the best first: what is done to the cluster with the least of effort, then what changes the pod.
 const (
-	HintPreempt = "Preempt"
-	HintUncord  = "Uncordon"
-	HintTaint   = "Tolerate"
-	HintLabel   = "Label"
-	HintSpread  = "Spread"
-	HintPods    = "PodAffinity"
-	HintPort    = "HostPort"
-	HintVolume  = "Volumes"
-	HintMiss    = "Resources"
-	HintAdd     = "AddNode"
+	HintPreempt  = "Preempt"
+	HintUncordon = "Uncordon"
+	HintTolerate = "Tolerate"
+	HintLabel    = "Label"
+	HintSpread   = "Spread"
+	HintPods     = "PodAffinity"
+	HintPort     = "HostPort"
+	HintVolume   = "Volumes"
+	HintMiss     = "Resources"
+	HintAdd      = "AddNode"
 )
 
 // Hint is something that would let a pod fit.
@@ -153,7 +153,7 @@ func (h *hinter) uncordon() {
 		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnschedulable })
 	}))
 	if len(opened) > 0 {
-		h.say(HintUncord, opened, "uncordon %s", inWords(opened, "or"))
+		h.say(HintUncordon, opened, "uncordon %s", inWords(opened, "or"))
 	}
 }
 

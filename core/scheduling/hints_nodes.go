@@ -46,7 +46,7 @@ func (h *hinter) tolerate() {
 func (h *hinter) sayTolerate(set string, taints []corev1.Taint, opened []string) {
 	for _, t := range taints {
 		if stateTaints[t.Key] {
-			h.say(HintTaint, opened, "%s would take it without %s, which comes from the state that it is in", inWords(opened, "or"), set)
+			h.say(HintTolerate, opened, "%s would take it without %s, which comes from the state that it is in", inWords(opened, "or"), set)
 			return
 		}
 	}
@@ -54,7 +54,7 @@ func (h *hinter) sayTolerate(set string, taints []corev1.Taint, opened []string)
 	if len(taints) > 1 {
 		word = "tolerations for taints"
 	}
-	h.say(HintTaint, opened, "%s %s would open %s", word, set, h.nodes(opened))
+	h.say(HintTolerate, opened, "%s %s would open %s", word, set, h.nodes(opened))
 }
 
 // facts are labels that say what a node is: nobody sets them to make a pod fit.
