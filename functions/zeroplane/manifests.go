@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -95,7 +97,7 @@ func (m *manifests) take(where string, doc []byte) error {
 		m.ignored = append(m.ignored, fmt.Sprintf("%s: a %s", where, kind.Kind))
 		return nil
 	case err != nil:
-		return fmt.Errorf("%s: %w", where, err)
+		return fmt.Errorf("%s: %w", where, located(doc, err))
 	}
 	if list, ok := obj.(*corev1.List); ok {
 		for i := range list.Items {
@@ -108,6 +110,48 @@ func (m *manifests) take(where string, doc []byte) error {
 	legacyscheme.Scheme.Default(obj)
 	if err := m.object(obj); err != nil {
 		return fmt.Errorf("%s: %s %s: %w", where, kind.Kind, nameOf(obj), err)
+	}
+	return nil
+}
+
+// located names the field of a quantity that cannot be read, which the decoder does not.
+func located(doc []byte, err error) error {
+	var tree any
+	if !strings.Contains(err.Error(), "quantities must match") || utilyaml.Unmarshal(doc, &tree) != nil {
+		return err
+	}
+	if path := badQuantity(tree, nil); path != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return err
+}
+
+// quantityMaps are the fields whose values are quantities.
+var quantityMaps = map[string]bool{"requests": true, "limits": true, "capacity": true, "allocatable": true, "overhead": true}
+
+// badQuantity is the path of the first of them that is none, nil if all are.
+func badQuantity(tree any, path *field.Path) *field.Path {
+	switch t := tree.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			next := path.Child(key)
+			if values, is := t[key].(map[string]any); is && quantityMaps[key] {
+				for _, name := range slices.Sorted(maps.Keys(values)) {
+					if _, err := resource.ParseQuantity(fmt.Sprint(values[name])); err != nil {
+						return next.Key(name)
+					}
+				}
+			}
+			if bad := badQuantity(t[key], next); bad != nil {
+				return bad
+			}
+		}
+	case []any:
+		for i, one := range t {
+			if bad := badQuantity(one, path.Index(i)); bad != nil {
+				return bad
+			}
+		}
 	}
 	return nil
 }

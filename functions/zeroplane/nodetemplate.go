@@ -43,7 +43,7 @@ func nodeTemplate(stdin io.Reader, file string) (*corev1.Node, error) {
 	err := eachDocument(stdin, file, func(where string, doc []byte) error {
 		obj, kind, err := strictly.Decode(doc, nil, nil)
 		if err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+			return fmt.Errorf("%s: %w", where, located(doc, err))
 		}
 		node, ok := obj.(*corev1.Node)
 		if !ok {

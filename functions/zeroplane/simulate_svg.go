@@ -12,8 +12,9 @@ import (
 
 // The measures of the picture, in pixels.
 const (
-	svgRow, svgBar, svgTall = 30, 200, 16
-	svgGap, svgMargin       = 24, 16
+	svgRow, svgBar, svgTall = 26, 150, 14
+	svgColumn               = svgBar + 110 // a bar and what is written beside it
+	svgMargin               = 16
 	svgHead                 = 84
 	svgGlyph                = 8 // of the font that names are in, about
 )
@@ -30,8 +31,8 @@ func simulationSVG(a placement.Answer) string {
 	for _, n := range a.Nodes {
 		names = max(names, utf8.RuneCountInString(n.Name)*svgGlyph)
 	}
-	left := svgMargin + names + svgGap
-	width, height := left+3*(svgBar+svgGap)+svgMargin-svgGap, svgHead+max(len(a.Nodes), 1)*svgRow+svgMargin
+	left := 2*svgMargin + names
+	width, height := left+3*svgColumn+svgMargin, svgHead+max(len(a.Nodes), 1)*svgRow+svgMargin
 	var out bytes.Buffer
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" font-family="system-ui, sans-serif" font-size="13" fill="%s">`+"\n",
 		width, height, width, height, svgInk)
@@ -41,7 +42,7 @@ func simulationSVG(a placement.Answer) string {
 	fmt.Fprintf(&out, `<text x="%d" y="26" font-size="16" font-weight="600">%s</text>`+"\n", svgMargin, escaped(title))
 	writeLegend(&out)
 	for i, column := range []string{"CPU", "Memory", "Pods"} {
-		fmt.Fprintf(&out, `<text x="%d" y="%d" font-weight="600">%s</text>`+"\n", left+i*(svgBar+svgGap), svgHead-8, column)
+		fmt.Fprintf(&out, `<text x="%d" y="%d" font-weight="600">%s</text>`+"\n", left+i*svgColumn, svgHead-8, column)
 	}
 	for i, n := range a.Nodes {
 		writeRow(&out, n, left, svgHead+i*svgRow)
@@ -66,7 +67,7 @@ func writeRow(out *bytes.Buffer, n placement.Node, left, y int) {
 	case n.Removed:
 		note, colour = " (goes)", svgFaint
 	}
-	fmt.Fprintf(out, `<g><text x="%d" y="%d" fill="%s">%s<title>%s</title></text>`+"\n", svgMargin, y+svgTall-3, colour, escaped(n.Name), escaped(n.Name+note))
+	fmt.Fprintf(out, `<g><text x="%d" y="%d" fill="%s">%s<title>%s</title></text>`+"\n", svgMargin, y+svgTall-2, colour, escaped(n.Name), escaped(n.Name+note))
 	if n.Removed {
 		fmt.Fprintf(out, `<text x="%d" y="%d" fill="%s" font-style="italic">goes</text></g>`+"\n", left, y+svgTall-3, svgFaint)
 		return
@@ -77,14 +78,14 @@ func writeRow(out *bytes.Buffer, n placement.Node, left, y int) {
 		usage  placement.Usage
 		amount func(int64) string
 	}{{"cpu", n.CPU, cores}, {"memory", n.Memory, mebibytes}, {"pods", n.Pods, count}} {
-		writeSVGBar(out, one.usage, left+i*(svgBar+svgGap), y,
+		writeSVGBar(out, one.usage, left+i*svgColumn, y,
 			fmt.Sprintf("%s %s: %s before, %s after, of %s", n.Name, one.what, one.amount(one.usage.Before), one.amount(one.usage.After), one.amount(one.usage.Allocatable)),
 			share(one.usage, one.amount))
 	}
 	out.WriteString("</g>\n")
 }
 
-// writeSVGBar draws one bar, with a tooltip, and what it says in it.
+// writeSVGBar draws one bar with a tooltip, and writes beside it.
 func writeSVGBar(out *bytes.Buffer, u placement.Usage, x, y int, tooltip, text string) {
 	before, added := parts(u, svgBar)
 	fmt.Fprintf(out, `<g><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="3" fill="%s"/>`, escaped(tooltip), x, y, svgBar, svgTall, svgFree)
@@ -94,8 +95,7 @@ func writeSVGBar(out *bytes.Buffer, u placement.Usage, x, y int, tooltip, text s
 	if added > 0 {
 		fmt.Fprintf(out, `<rect x="%d" y="%d" width="%d" height="%d" rx="3" fill="%s"/>`, x+before, y, added, svgTall, svgAdded)
 	}
-	fmt.Fprintf(out, `<text x="%d" y="%d" font-size="11" text-anchor="end" fill="%s" stroke="#ffffff" stroke-width="3" paint-order="stroke">%s</text></g>`+"\n",
-		x+svgBar-4, y+svgTall-4, svgInk, escaped(text))
+	fmt.Fprintf(out, `<text x="%d" y="%d" font-size="12">%s</text></g>`+"\n", x+svgBar+8, y+svgTall-3, escaped(text))
 }
 
 func escaped(text string) string {

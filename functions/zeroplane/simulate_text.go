@@ -232,11 +232,11 @@ func parts(u placement.Usage, width int) (before, added int) {
 	return before, max(all-before, 0)
 }
 
-// share is "45% of 4".
+// share is "45% of 4": 100% is full.
 func share(u placement.Usage, amount func(int64) string) string {
 	percent := int64(0)
 	if u.Allocatable > 0 {
-		percent = (u.After*100 + u.Allocatable/2) / u.Allocatable
+		percent = u.After * 100 / u.Allocatable
 	}
 	return fmt.Sprintf("%d%% of %s", percent, amount(u.Allocatable))
 }
