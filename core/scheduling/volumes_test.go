@@ -3,6 +3,7 @@ package scheduling_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -428,5 +429,22 @@ func TestClaimsOfPodsThatContradictThemselvesAreLeftAlone(t *testing.T) {
 	got := outcome(scheduling.Place(in))
 	if got["q"] != "a" || got["p1"] != got["r"] || got["p1"] == "" {
 		t.Errorf("pods were told %v", got)
+	}
+}
+
+// TestPodsWithoutTheirClaimWaitAmongOthers is about pods of one group with another that is placed between them.
+func TestPodsWithoutTheirClaimWaitAmongOthers(t *testing.T) {
+	made := func(second int) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(second) * time.Second))
+		}
+	}
+	absent := `0/1 nodes are available: persistentvolumeclaim "absent" not found. ` +
+		"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+	got := outcome(scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node("a")}, Now: now, Pods: []*corev1.Pod{
+		pod("p", mounting("absent"), made(1)), pod("q", made(2)), pod("r", mounting("absent"), made(3)),
+	}}))
+	if diff := cmp.Diff(map[string]string{"p": absent, "q": "a", "r": absent}, got); diff != "" {
+		t.Errorf("outcome (-want +got):\n%s", diff)
 	}
 }

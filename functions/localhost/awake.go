@@ -136,6 +136,7 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	a.letters = deadletter.New(h.store, info.Partition())
 	h.mountEvents(a)
 	a.server.Mount(PlacementPath, http.HandlerFunc(a.explainPlacement))
+	a.server.Mount(WhatIfPath, http.HandlerFunc(a.answerWhatIf))
 	if info.Name == cluster.Default {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}

@@ -28,6 +28,8 @@ type Placement struct {
 	Node string `json:"node,omitempty"`
 	// Message says why no node can take the pod, empty if one can.
 	Message string `json:"message,omitempty"`
+	// Hints are what would make the pod fit, the best first, if no node can take it.
+	Hints []placement.Hint `json:"hints,omitempty"`
 	// Nodes are all of the cluster, the best first, those that cannot take the pod last.
 	Nodes []PlacementNode `json:"nodes"`
 }
@@ -63,14 +65,14 @@ func (a *awake) placementOf(req *http.Request) (Placement, error) {
 	if p.Pod == "" {
 		return p, apierrors.NewBadRequest("the parameter pod is missing")
 	}
-	e, node, err := placement.Evaluate(req.Context(), a.functions, a.profiles, p.Namespace, p.Pod)
+	e, hints, node, err := placement.Evaluate(req.Context(), a.functions, a.profiles, p.Namespace, p.Pod)
 	if errors.Is(err, placement.ErrNotFound) {
 		return p, apierrors.NewNotFound(corev1.Resource("pods"), p.Pod)
 	}
 	if err != nil {
 		return p, err
 	}
-	p.Node, p.Message = node, e.Message
+	p.Node, p.Message, p.Hints = node, e.Message, placement.HintsOf(hints)
 	for name, one := range e.Nodes {
 		p.Nodes = append(p.Nodes, PlacementNode{Name: name, Rejected: one.Rejected, Reasons: one.Reasons, Scores: one.Scores, Total: one.Total})
 	}

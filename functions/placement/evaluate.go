@@ -15,11 +15,12 @@ import (
 // ErrNotFound is returned for a pod that does not exist.
 var ErrNotFound = errors.New("there is no such pod")
 
-// Evaluate tells how the nodes look to a pod in the present state of a cluster, and which node it is on, empty for none.
+// Evaluate tells how the nodes look to a pod in the present state of a cluster, what would make it fit if no node takes it, and
+// which node it is on, empty for none.
 // One that is on a node is judged as if it were to be placed anew: it is not in its own way. It fails with ErrNotFound.
 func Evaluate(
 	ctx context.Context, c *consumer.Cluster, profiles []scheduling.Profile, namespace, name string,
-) (e scheduling.Evaluation, node string, err error) {
+) (e scheduling.Evaluation, hints []scheduling.Hint, node string, err error) {
 	look := func(ctx context.Context, b *consumer.Batch) error {
 		pod, ok, err := consumer.Get[*corev1.Pod](b.Snapshot, plan.Pods.GroupResource(), namespace, name)
 		if err == nil && !ok {
@@ -34,8 +35,9 @@ func Evaluate(
 		}
 		w.cluster.DeletePod(namespace, name)
 		e, node = w.cluster.Evaluate(pod, b.Now), pod.Spec.NodeName
+		hints = w.cluster.Hints(pod, e, b.Now)
 		return nil
 	}
 	err = c.Act(ctx, consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: look})
-	return e, node, err
+	return e, hints, node, err
 }

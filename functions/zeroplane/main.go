@@ -45,7 +45,7 @@ Start a cluster on this machine and use it:
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return logs.setUp(c) },
 	}
 	logs.flags(cmd)
-	cmd.AddCommand(serveCommand(), hostCommand(), clusterCommand(), storeCommand(), eventsCommand(), placementCommand(), kubectlCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), hostCommand(), clusterCommand(), storeCommand(), eventsCommand(), placementCommand(), simulateCommand(), kubectlCommand(), versionCommand())
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
 		if c.HasSubCommands() {

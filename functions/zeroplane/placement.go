@@ -22,7 +22,7 @@ func placementCommand() *cobra.Command {
 		Use:   "explain-placement POD",
 		Short: "Show how the scheduler sees each node for a pod",
 		Long: `Shows for every node which of the scheduler's plugins refuses it for a pod and why, or what each of them scores it,
-as the cluster is now. The pod may wait or run: one that runs is judged as if it were to be placed anew. Plugins are named
+as the cluster is now; and for a pod that no node takes, what would make it fit. The pod may wait or run: one that runs is judged as if it were to be placed anew. Plugins are named
 as in kube-scheduler, and scores are weighted as there.
 
 RBAC decides who may do this, by the path ` + localhost.PlacementPath + `, with the verb get. The admin of a cluster may.`,
@@ -64,6 +64,7 @@ func placementTable(p localhost.Placement) string {
 	if p.Message != "" {
 		fmt.Fprintln(&out, oneLine(p.Message))
 	}
+	writeHints(&out, p.Hints)
 	fmt.Fprintln(&out)
 	w := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, strings.Join(append([]string{"NODE", "TOTAL"}, append(columns, "REFUSED BY")...), "\t"))
