@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,10 @@ func eachDocument(stdin io.Reader, file string, take func(where string, doc []by
 		}
 		if isBlank(doc) {
 			continue
+		}
+		// The decoder takes what begins with a brace for JSON, and YAML may begin so, too.
+		if trimmed := bytes.TrimSpace(doc); trimmed[0] == '{' && !json.Valid(trimmed) {
+			doc = append([]byte("---\n"), trimmed...)
 		}
 		if err := take(where, doc); err != nil {
 			return err

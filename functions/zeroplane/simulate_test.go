@@ -148,6 +148,7 @@ func TestBadInputIsNamed(t *testing.T) {
 		"negative replicas": {change("replicas: 5", "replicas: -5"), pods, `standard input: document 2: Deployment web: spec.replicas: Invalid value: -5`},
 		"no name":           {change("metadata: {generateName: one-}", "metadata: {}"), pods, `standard input: document 4, item 1: Pod : metadata.name: Required value`},
 		"no YAML":           {"a: [", pods, "standard input: document 1: "},
+		"in braces":         {"{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {x: 1}}", pods, `standard input: document 1: strict decoding error: unknown field "spec.x"`},
 		"no kind":           {"a: b", pods, "standard input: document 1: Object 'Kind' is missing"},
 		"no file":           {"", "-f none.yaml --from nothing --add-nodes 1", "open none.yaml: no such file"},
 		"nothing to do":     {"", "", "nothing would change"},
