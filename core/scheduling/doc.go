@@ -65,6 +65,11 @@
 //
 // NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
 //
+// # What if
+//
+// [Cluster.WhatIf] makes a change, runs Place until nothing is left to do, and takes everything back (whatif.go, trial.go,
+// growth.go). [Cluster.Hints] tells what would make a pod fit, by trying it (hints.go, hints_nodes.go).
+//
 // # Where it differs from upstream
 //
 // Every feasible node is scored; upstream stops at a sample (percentageOfNodesToScore) on clusters
