@@ -307,11 +307,29 @@ func TestAMissingMarkerIsNoNewDirectory(t *testing.T) {
 	}
 }
 
-// TestADirectoryThatWasBeingMadeOpens stops the making of a directory wherever it adds or removes a file.
+// TestADirectoryThatWasBeingMadeOpens stops the making of directories at places where files come and go.
 func TestADirectoryThatWasBeingMadeOpens(t *testing.T) {
+	seen := map[string]string{} // what was there to a copy of it
+	for range 200 {
+		if watchMaking(t, seen); len(seen) >= 3 {
+			break
+		}
+	}
+	for list, copied := range seen {
+		if n, err := read(t, copied); err != nil || n != 0 {
+			t.Errorf("stopped with %q: %d rows, %v", list, n, err)
+		}
+	}
+	if len(seen) < 3 {
+		t.Errorf("only %d places were seen", len(seen))
+	}
+}
+
+// watchMaking copies a directory while it is being made, at each place where it is quick enough.
+func watchMaking(t *testing.T, seen map[string]string) {
+	t.Helper()
 	dir := t.TempDir()
 	done := make(chan struct{})
-	seen := map[string]string{} // what was there to a copy of it
 	go func() {
 		defer close(done)
 		if s, err := pebble.Open(dir); err != nil {
@@ -334,14 +352,6 @@ func TestADirectoryThatWasBeingMadeOpens(t *testing.T) {
 		if err := os.CopyFS(to, os.DirFS(dir)); err == nil && names(t, dir) == list {
 			seen[list] = to // nothing came or went meanwhile
 		}
-	}
-	for list, copied := range seen {
-		if n, err := read(t, copied); err != nil || n != 0 {
-			t.Errorf("stopped with %q: %d rows, %v", list, n, err)
-		}
-	}
-	if len(seen) < 3 {
-		t.Errorf("only %d places were seen", len(seen))
 	}
 }
 
@@ -505,4 +515,48 @@ func TestAMissingTableFileIsFound(t *testing.T) {
 	if diff := cmp.Diff(before, files(t, dir)); diff != "" {
 		t.Errorf("opening altered files:\n%s", diff)
 	}
+}
+
+// The log of a database is begun anew by its first opening, which may be killed just between the two.
+func TestADirectoryWithoutALogOpensIfItWasNeverOpened(t *testing.T) {
+	dir := t.TempDir()
+	s, err := pebble.Open(dir)
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range glob(t, dir, "*.log") {
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := read(t, dir); !errors.Is(err, table.ErrCorrupt) {
+		t.Errorf("a store that lost its log opens: %v", err)
+	}
+
+	manifest := filepath.Base(newest(t, dir, "MANIFEST-*"))
+	for _, options := range glob(t, dir, "OPTIONS-*") {
+		if strings.TrimPrefix(filepath.Base(options), "OPTIONS-") > strings.TrimPrefix(manifest, "MANIFEST-") {
+			if err := os.Remove(options); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "MANIFEST-000001"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := read(t, dir); err != nil || n != 0 {
+		t.Errorf("one that was being made does not: %d rows, %v", n, err)
+	}
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
 }

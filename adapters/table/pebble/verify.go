@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -118,6 +119,25 @@ func verifyTables(dir, manifest string, db *pebble.DB) error {
 // firstManifest is there before the first log. When rows are written another has taken its place (create).
 const firstManifest = "MANIFEST-000001"
 
+// beingMade reports whether a directory without a log is one that was never opened: by its first manifest or, if the next
+// has taken its place, by what an opening writes last, its options, whose number is above its manifest's.
+func beingMade(dir, manifest string) bool {
+	if filepath.Base(manifest) == firstManifest {
+		return true
+	}
+	if _, err := os.Stat(filepath.Join(dir, firstManifest)); err != nil {
+		return false
+	}
+	options, err := filepath.Glob(filepath.Join(dir, "OPTIONS-*"))
+	if err != nil {
+		return false
+	}
+	number := strings.TrimPrefix(filepath.Base(manifest), "MANIFEST-")
+	return !slices.ContainsFunc(options, func(path string) bool {
+		return strings.TrimPrefix(filepath.Base(path), "OPTIONS-") > number // of six digits both
+	})
+}
+
 // verifyLog returns an ErrCorrupt if the newest log has a damaged chunk before a place that later chunks
 // prove was synced. Of older logs Pebble itself allows no damage.
 func verifyLog(dir, manifest string) error {
@@ -126,8 +146,8 @@ func verifyLog(dir, manifest string) error {
 		return err
 	}
 	if len(paths) == 0 {
-		if filepath.Base(manifest) == firstManifest {
-			return nil // it was being made
+		if beingMade(dir, manifest) {
+			return nil
 		}
 		return fmt.Errorf("%s: %w: it has no log, a file named NUMBER.log", dir, table.ErrCorrupt)
 	}
