@@ -225,7 +225,7 @@ func (r *request) all() []scalarRequest {
 
 // of is the amount of a resource.
 func (a *amounts) of(name corev1.ResourceName) int64 {
-	switch name {
+	switch name { //nolint:exhaustive // the others are scalars
 	case corev1.ResourceCPU:
 		return a.cpu
 	case corev1.ResourceMemory:
@@ -260,7 +260,7 @@ func quantityOf(name corev1.ResourceName, value int64) *resource.Quantity {
 // amount is a quantity for people: CPU in thousandths, bytes in whole MiB if there are any.
 func amount(name corev1.ResourceName, value int64) string {
 	const mebi = 1 << 20
-	switch name {
+	switch name { //nolint:exhaustive // the others are numbers
 	case corev1.ResourceCPU:
 		return fmt.Sprintf("%dm", value)
 	case corev1.ResourceMemory, corev1.ResourceEphemeralStorage:

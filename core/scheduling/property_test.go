@@ -192,7 +192,7 @@ func carriedOut(pods []*corev1.Pod, result scheduling.Result) []*corev1.Pod {
 		now[placed.Pod.Name] = bound
 	}
 	for _, write := range result.Plan.Writes {
-		switch write.Verb { //nolint:exhaustive // the others write what they carry
+		switch write.Verb {
 		case plan.Delete:
 			victim := now[write.Name].DeepCopy()
 			victim.DeletionTimestamp = new(metav1.Now())

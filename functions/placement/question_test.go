@@ -17,9 +17,9 @@ import (
 
 var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 
-func template(cpu string) *corev1.Node {
+func template() *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
 	}}}
 }
 
@@ -44,7 +44,7 @@ func TestAnAnswerFromNothing(t *testing.T) {
 	got, err := placement.AskNothing(placement.Question{
 		Pods:            []placement.Replicas{{Pod: asks("web", "1500m"), Count: new(int32(2))}, {Pod: asks("first", "2", ofClass("high"))}},
 		PriorityClasses: []*schedulingv1.PriorityClass{{ObjectMeta: metav1.ObjectMeta{Name: "high"}, Value: 10}},
-		Add:             []placement.Nodes{{Template: template("4"), Count: 1}},
+		Add:             []placement.Nodes{{Template: template(), Count: 1}},
 	}, now)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestEachPodOfAStatefulSetHasItsClaims(t *testing.T) {
 		"by an ephemeral one": {Pod: asks("db", "1", ephemeral), Count: new(int32(1)), First: 3},
 	} {
 		got, err := placement.AskNothing(placement.Question{
-			Pods: []placement.Replicas{r}, Add: []placement.Nodes{{Template: template("4"), Count: 1}},
+			Pods: []placement.Replicas{r}, Add: []placement.Nodes{{Template: template(), Count: 1}},
 		}, now)
 		if err != nil || len(got.Unschedulable) != 1 || got.Unschedulable[0].Name != "db-3" {
 			t.Fatalf("%s: %+v, %v", name, got, err)
@@ -106,7 +106,7 @@ func TestEachPodOfAStatefulSetHasItsClaims(t *testing.T) {
 }
 
 func TestQuestionsThatMakeNoSense(t *testing.T) {
-	one := []placement.Nodes{{Template: template("4"), Count: 1}}
+	one := []placement.Nodes{{Template: template(), Count: 1}}
 	for name, c := range map[string]struct {
 		question placement.Question
 		want     error
@@ -121,7 +121,7 @@ func TestQuestionsThatMakeNoSense(t *testing.T) {
 		"fewer than none":          {placement.Question{Pods: []placement.Replicas{{Pod: asks("p", "1"), Count: new(int32(-1))}}}, placement.ErrInvalid, ""},
 		"no template":              {placement.Question{Add: []placement.Nodes{{Count: 1}}}, placement.ErrInvalid, ""},
 		"too many pods":            {placement.Question{Pods: []placement.Replicas{{Pod: asks("p", "1"), Count: new(int32(1 << 30))}}}, placement.ErrInvalid, ""},
-		"too many nodes":           {placement.Question{Add: []placement.Nodes{{Template: template("4"), Count: 1 << 30}}}, placement.ErrInvalid, ""},
+		"too many nodes":           {placement.Question{Add: []placement.Nodes{{Template: template(), Count: 1 << 30}}}, placement.ErrInvalid, ""},
 	} {
 		if _, err := placement.AskNothing(c.question, now); !errors.Is(err, c.want) || c.text != "" && err.Error() != c.text {
 			t.Errorf("%s: %v", name, err)

@@ -110,33 +110,11 @@ func (s *simulator) run(cmd *cobra.Command) error {
 
 // read makes the question of files and flags.
 func (s *simulator) read(cmd *cobra.Command, files *manifests) error {
-	inputs := append([]string{s.template}, s.files...)
-	dashes := 0
-	for _, file := range inputs {
-		if file == "-" {
-			dashes++
-		}
-	}
-	switch {
-	case s.from != fromCluster && s.from != fromNothing:
-		return fmt.Errorf("--from must be %s or %s, and is %q", fromCluster, fromNothing, s.from)
-	case dashes > 1:
-		return errors.New("standard input (-) can be read once only")
-	case s.add < 0:
-		return errors.New("--add-nodes must not be negative")
-	}
 	if s.template != "" && !cmd.Flags().Changed("add-nodes") {
 		s.add = 1
 	}
-	switch {
-	case len(s.files) == 0 && s.add == 0 && len(s.remove) == 0:
-		return errors.New("nothing would change: give pods with -f, nodes with --add-nodes, or --remove-node")
-	case s.from == fromNothing && s.add == 0:
-		return errors.New("--from nothing has no nodes: give some with --add-nodes")
-	case s.from == fromNothing && len(s.remove) > 0:
-		return errors.New("--from nothing has no nodes that could be removed")
-	case s.from != fromNothing && s.profileFile != "":
-		return errors.New("--scheduler-config is for --from nothing: a cluster has its own")
+	if err := errors.Join(s.checkFlags(), s.checkQuestion()); err != nil {
+		return err
 	}
 	for _, file := range s.files {
 		if err := files.read(file); err != nil {
@@ -151,6 +129,40 @@ func (s *simulator) read(cmd *cobra.Command, files *manifests) error {
 		files.question.Add = []placement.Nodes{{Template: template, Count: s.add}}
 	}
 	files.question.Remove = s.remove
+	return nil
+}
+
+// checkFlags looks at each flag.
+func (s *simulator) checkFlags() error {
+	dashes := 0
+	for _, file := range append([]string{s.template}, s.files...) {
+		if file == "-" {
+			dashes++
+		}
+	}
+	switch {
+	case s.from != fromCluster && s.from != fromNothing:
+		return fmt.Errorf("--from must be %s or %s, and is %q", fromCluster, fromNothing, s.from)
+	case dashes > 1:
+		return errors.New("standard input (-) can be read once only")
+	case s.add < 0:
+		return errors.New("--add-nodes must not be negative")
+	}
+	return nil
+}
+
+// checkQuestion looks at what flags ask for together.
+func (s *simulator) checkQuestion() error {
+	switch {
+	case len(s.files) == 0 && s.add == 0 && len(s.remove) == 0:
+		return errors.New("nothing would change: give pods with -f, nodes with --add-nodes, or --remove-node")
+	case s.from == fromNothing && s.add == 0:
+		return errors.New("--from nothing has no nodes: give some with --add-nodes")
+	case s.from == fromNothing && len(s.remove) > 0:
+		return errors.New("--from nothing has no nodes that could be removed")
+	case s.from != fromNothing && s.profileFile != "":
+		return errors.New("--scheduler-config is for --from nothing: a cluster has its own")
+	}
 	return nil
 }
 
