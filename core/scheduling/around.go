@@ -98,10 +98,7 @@ func (a *around) judge(c *class, m *room) verdict {
 // judgeOthers is judge for a node that the rules over its object alone let in.
 func (a *around) judgeOthers(c *class, m *room) verdict {
 	if nominated := c.yieldsTo(m.node); len(nominated) > 0 {
-		with := m.sketch()
-		for _, e := range nominated {
-			with.think(e)
-		}
+		with := m.with(nominated)
 		if v := a.judgeRoom(c, &with); len(v.reasons) > 0 {
 			return v
 		}

@@ -11,11 +11,16 @@ import (
 //
 // Upstream: NewBalancedAllocation in plugins/noderesources/balanced_allocation.go.
 func balancedShare(pod *corev1.Pod) share {
-	requests := podresource.PodRequests(pod, podresource.PodResourcesOptions{
+	requests := balancedRequests(pod)
+	return share{requests.Cpu().MilliValue(), requests.Memory().Value()}
+}
+
+// balancedRequests are what NodeResourcesBalancedAllocation scores.
+func balancedRequests(pod *corev1.Pod) corev1.ResourceList {
+	return podresource.PodRequests(pod, podresource.PodResourcesOptions{
 		UseStatusResources: true,
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	})
-	return share{requests.Cpu().MilliValue(), requests.Memory().Value()}
 }
 
 // balancedAllocation scores a node by how much closer the pod brings the used fractions of its CPU
@@ -28,8 +33,11 @@ func balancedAllocation(pod share, n *nodeState) int64 {
 	}
 	with := balance(n.used.cpu+pod.cpu, n.used.memory+pod.memory, n)
 	without := balance(n.used.cpu, n.used.memory, n)
-	return maxScore/2 + (maxScore/2+with-without)/2
+	return betterBalance(with, without)
 }
+
+// betterBalance is the score for a balance with the pod beside that without it.
+func betterBalance(with, without int64) int64 { return maxScore/2 + (maxScore/2+with-without)/2 }
 
 // balance is (1 - standard deviation of the used fractions) of maxScore. With two fractions the
 // deviation is half their distance; with fewer it is zero.

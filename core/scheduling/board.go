@@ -133,7 +133,7 @@ func (c *class) balanceScore(n *nodeState) int64 {
 
 // follow brings the board up to the placements that the run has made since it last looked.
 func (b *board) follow(r *run) {
-	if b.full {
+	if b.full { // it has no scores to keep up
 		return
 	}
 	for _, s := range r.steps[b.followed:] {

@@ -47,10 +47,15 @@ func (c *Cluster) groupingOf(namespace string) *grouping {
 	return g
 }
 
+// touchGrouping has waiting pods of the namespace put into classes again.
+func (c *Cluster) touchGrouping(g *grouping) {
+	g.changed = true
+	c.changes++
+}
+
 // SetService adds a Service or replaces the one of its name. Only the selector matters: the pods that it selects are
 // spread when they do not say how.
 func (c *Cluster) SetService(service *corev1.Service) {
-	c.changes++
 	g := c.groupingOf(service.Namespace)
 	old, known := g.services[service.Name]
 	if service.Spec.Selector == nil { // selects nothing, not everything
@@ -58,24 +63,23 @@ func (c *Cluster) SetService(service *corev1.Service) {
 		return
 	}
 	if !known || !maps.Equal(old, service.Spec.Selector) {
-		g.services[service.Name], g.changed = service.Spec.Selector, true
+		g.services[service.Name] = service.Spec.Selector
+		c.touchGrouping(g)
 	}
 }
 
 // DeleteService removes a Service.
 func (c *Cluster) DeleteService(namespace, name string) {
-	c.changes++
 	g := c.groupingOf(namespace)
 	if _, known := g.services[name]; known {
 		delete(g.services, name)
-		g.changed = true
+		c.touchGrouping(g)
 	}
 }
 
 // SetController adds a ReplicationController, ReplicaSet or StatefulSet, or replaces it. Selectors do not change in the
 // life of an object.
 func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.LabelSelector) {
-	c.changes++
 	parsed, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {
 		return // does not pass the API
@@ -83,28 +87,29 @@ func (c *Cluster) SetController(kind, namespace, name string, selector *metav1.L
 	g := c.groupingOf(namespace)
 	if kind == replicationController {
 		if old, known := g.older[name]; !known || !maps.Equal(old, selector.MatchLabels) {
-			g.older[name], g.changed = selector.MatchLabels, true
+			g.older[name] = selector.MatchLabels
+			c.touchGrouping(g)
 		}
 		return
 	}
 	key := kind + "/" + name
 	if old := g.controllers[key]; old == nil || old.String() != parsed.String() {
-		g.controllers[key], g.changed = parsed, true
+		g.controllers[key] = parsed
+		c.touchGrouping(g)
 	}
 }
 
 // DeleteController removes one.
 func (c *Cluster) DeleteController(kind, namespace, name string) {
-	c.changes++
 	g := c.groupingOf(namespace)
 	if _, known := g.older[name]; known && kind == replicationController {
 		delete(g.older, name)
-		g.changed = true
+		c.touchGrouping(g)
 	}
 	key := kind + "/" + name
 	if _, known := g.controllers[key]; known {
 		delete(g.controllers, key)
-		g.changed = true
+		c.touchGrouping(g)
 	}
 }
 

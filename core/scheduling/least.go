@@ -18,11 +18,16 @@ type share struct{ cpu, memory int64 }
 // Upstream: NewFit in plugins/noderesources/fit.go and calculatePodResourceRequest in
 // plugins/noderesources/resource_allocation.go.
 func leastShare(pod *corev1.Pod) share {
-	requests := podresource.PodRequests(pod, podresource.PodResourcesOptions{
+	requests := fitRequests(pod)
+	return share{requests.Cpu().MilliValue(), requests.Memory().Value()}
+}
+
+// fitRequests are what NodeResourcesFit scores.
+func fitRequests(pod *corev1.Pod) corev1.ResourceList {
+	return podresource.PodRequests(pod, podresource.PodResourcesOptions{
 		SkipPodLevelResources:       true,
 		NonMissingContainerRequests: defaultRequests(),
 	})
-	return share{requests.Cpu().MilliValue(), requests.Memory().Value()}
 }
 
 // leastAllocated scores a node by the part of its CPU and memory that stays free.

@@ -45,10 +45,7 @@ func (cl *class) yieldsTo(n *nodeState) []*entry {
 // fitsBeside reports whether the class has room on a node beside the pods that are nominated to it.
 func (cl *class) fitsBeside(n *nodeState) bool {
 	asIs := n.asIs()
-	with := asIs.sketch()
-	for _, e := range cl.yieldsTo(n) {
-		with.think(e)
-	}
+	with := asIs.with(cl.yieldsTo(n))
 	return with.ports.free(cl.ports) && cl.request.fits(&n.offered, with.used)
 }
 

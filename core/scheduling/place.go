@@ -252,9 +252,7 @@ func (r *run) nodeFor(g group, e *entry, nominee *nodeState) (*nodeState, Placem
 		b = r.newBoard(g, e.kin)
 		r.boards[g] = b
 	}
-	if !b.full { // then it has no scores to keep up
-		b.follow(r)
-	}
+	b.follow(r)
 	n, placed := b.nodeFor(r, e, nominee, failed)
 	if n == nil {
 		r.failedAt[g] = r.opened

@@ -43,6 +43,15 @@ func (m *room) think(e *entry) {
 	m.come = append(m.come, e)
 }
 
+// with is a copy on which more pods are thought to be.
+func (m *room) with(pods []*entry) room {
+	out := m.sketch()
+	for _, e := range pods {
+		out.think(e)
+	}
+	return out
+}
+
 // remove takes one of its pods off the node.
 func (m *room) remove(e *entry) {
 	m.count(e, -1)

@@ -4,7 +4,6 @@ import (
 	"math"
 
 	corev1 "k8s.io/api/core/v1"
-	podresource "k8s.io/component-helpers/resource"
 )
 
 // wants is what a pod adds to each of some resources when nodes are scored.
@@ -15,10 +14,7 @@ type wants struct {
 // wantsOf follows calculatePodResourceRequestList in plugins/noderesources/resource_allocation.go, as the two plugins use
 // it: see leastShare and balancedShare.
 func wantsOf(pod *corev1.Pod, p *profile) wants {
-	fit := podresource.PodRequests(pod, podresource.PodResourcesOptions{SkipPodLevelResources: true, NonMissingContainerRequests: defaultRequests()})
-	balanced := podresource.PodRequests(pod, podresource.PodResourcesOptions{
-		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
-	})
+	fit, balanced := fitRequests(pod), balancedRequests(pod)
 	var w wants
 	for _, r := range p.Fit.Resources {
 		w.fit = append(w.fit, valueOf(fit, r.Name))
@@ -113,7 +109,7 @@ func (p *profile) balanceScore(w *wants, n *nodeState) int64 {
 	}
 	with := p.balanceOf(w.balanced, n, true)
 	without := p.balanceOf(w.balanced, n, false)
-	return maxScore/2 + (maxScore/2+with-without)/2
+	return betterBalance(with, without)
 }
 
 // balanceOf follows balancedResourceScore in plugins/noderesources/balanced_allocation.go.

@@ -136,10 +136,7 @@ func nominate(placed Placement) []plan.Write {
 	}
 	pod := placed.Pod.DeepCopy()
 	pod.Status.NominatedNodeName = placed.Node
-	return []plan.Write{{
-		Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name,
-		Object: pod, UID: pod.UID, ResourceVersion: pod.ResourceVersion, Reason: "its claims are bound first",
-	}}
+	return []plan.Write{updateStatus(pod, "its claims are bound first")}
 }
 
 // bindClaims asks the controllers of volumes to bind a pod's claims for its node.

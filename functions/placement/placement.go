@@ -42,8 +42,8 @@ var (
 	}
 )
 
-// Function returns the function, which places pods by profiles, or by upstream's default if there are none. What it keeps between batches is a hint, and is made again from
-// the snapshot whenever it does not fit.
+// Function returns the function, which places pods by profiles, or by upstream's default if there are none. What it keeps
+// between batches is a hint, and is made again from the snapshot whenever it does not fit.
 func Function(profiles ...scheduling.Profile) consumer.Function {
 	w := &warm{profiles: profiles}
 	return consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: w.handle}
