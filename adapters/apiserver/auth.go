@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	authunion "k8s.io/apiserver/pkg/authentication/request/union"
+	tokenunion "k8s.io/apiserver/pkg/authentication/token/union"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -22,6 +24,7 @@ import (
 	tokengetter "k8s.io/kubernetes/pkg/controller/serviceaccount"
 	kubeauthenticator "k8s.io/kubernetes/pkg/kubeapiserver/authenticator"
 	"k8s.io/kubernetes/pkg/serviceaccount"
+	"k8s.io/kubernetes/plugin/pkg/auth/authenticator/token/bootstrap"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac"
 )
 
@@ -32,7 +35,7 @@ const tokenCacheTTL = 10 * time.Second
 var adminUser = &user.DefaultInfo{Name: "kubernetes-admin", Groups: []string{user.SystemPrivilegedGroup}}
 
 // newAuthenticator accepts, in this order: requests from inside the process, those of o.Senders, the cluster's admin
-// token, certificates signed by the cluster's CA, ServiceAccount tokens, those of o.Tokens, and nobody in particular.
+// token, certificates signed by the cluster's CA, ServiceAccount tokens, bootstrap tokens, those of o.Tokens, and nobody in particular.
 func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.SharedInformerFactory) (authenticator.Request, error) {
 	keys, err := serviceaccount.StaticPublicKeysGetter([]any{o.Keys.ServiceAccountKey.Public()})
 	if err != nil {
@@ -52,11 +55,15 @@ func newAuthenticator(o Options, client kubernetes.Interface, f clientinformers.
 		ServiceAccountPublicKeysGetter: keys,
 		ServiceAccountTokenGetter: tokengetter.NewGetterFromClient(client, core.Secrets().Lister(), core.ServiceAccounts().Lister(),
 			core.Pods().Lister(), core.Nodes().Lister(), admission.ValidatingWebhookConfigurations().Lister(), admission.MutatingWebhookConfigurations().Lister()),
-		SecretsWriter:           client.CoreV1(),
-		ClientCAContentProvider: ca,
+		SecretsWriter:               client.CoreV1(),
+		ClientCAContentProvider:     ca,
+		BootstrapToken:              true,
+		BootstrapTokenAuthenticator: bootstrap.NewTokenAuthenticator(core.Secrets().Lister().Secrets(metav1.NamespaceSystem)),
+	}
+	if o.Tokens != nil {
 		// Upstream's authenticators of an AuthenticationConfiguration would be made for each cluster, and poll. These stand
 		// in the same place of the same union and cache: the one that is left for a cluster's own.
-		BootstrapToken: o.Tokens != nil, BootstrapTokenAuthenticator: o.Tokens,
+		config.BootstrapTokenAuthenticator = tokenunion.New(config.BootstrapTokenAuthenticator, o.Tokens)
 	}
 	if o.Anonymous != nil {
 		config.Anonymous = *o.Anonymous

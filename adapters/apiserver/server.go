@@ -95,7 +95,7 @@ type Options struct {
 	Encryption value.ResourceTransformers
 	// Senders, if set, authenticates requests that carry no credential which Kubernetes knows. Its error refuses one.
 	Senders authenticator.Request
-	// Tokens, if set, authenticates bearer tokens that are neither the admin's nor of a ServiceAccount.
+	// Tokens, if set, authenticates bearer tokens that are neither the admin's, nor of a ServiceAccount, nor bootstrap tokens.
 	Tokens authenticator.Token
 	// Anonymous, if set, says which requests without a credential are anonymous; else all are. The others are refused.
 	Anonymous *apiserverapi.AnonymousAuthConfig

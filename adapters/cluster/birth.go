@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"sort"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +23,10 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
+	"github.com/zeroplane/zeroplane/core/access"
+	"github.com/zeroplane/zeroplane/core/accounttokens"
+	"github.com/zeroplane/zeroplane/core/certificates"
+	"github.com/zeroplane/zeroplane/core/plan"
 )
 
 // The range of cluster IPs and the address of the API in it, as kubeadm's default.
@@ -30,6 +34,13 @@ var (
 	ServiceRange = net.IPNet{IP: net.IPv4(10, 96, 0, 0).To4(), Mask: net.CIDRMask(12, 32)}
 	serviceIP    = "10.96.0.1"
 )
+
+// ServicePrefix is ServiceRange.
+func ServicePrefix() netip.Prefix {
+	bits, _ := ServiceRange.Mask.Size()
+	address, _ := netip.AddrFromSlice(ServiceRange.IP) // of the length of an address
+	return netip.PrefixFrom(address, bits)
+}
 
 // newborn is an object that a cluster is born with.
 type newborn struct {
@@ -56,6 +67,10 @@ func (b Birth) objects() []newborn {
 	out = append(out, b.namespaces()...)
 	out = append(out, policy()...)
 	out = append(out, b.kubernetesService()...)
+	if len(b.RootCA) > 0 {
+		out = append(out, newborn{plan.TrustBundles, certificates.ServingBundle(string(b.RootCA))})
+	}
+	out = append(out, newborn{plan.ConfigMaps, accounttokens.Tracking(b.Now.Time)})
 	for _, s := range apiserver.APIServices(b.Now) {
 		out = append(out, newborn{schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}, s})
 	}
@@ -169,8 +184,8 @@ func policy() []newborn {
 	var out []newborn
 	roles := append(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()...)
 	roles = append(roles, metricsReader())
+	aggregateAll(roles)
 	for i := range roles {
-		aggregate(&roles[i], roles)
 		out = append(out, newborn{resource("clusterroles"), &roles[i]})
 	}
 	bindings := append(bootstrappolicy.ClusterRoleBindings(), bootstrappolicy.ControllerRoleBindings()...)
@@ -208,36 +223,21 @@ func metricsReader() rbacv1.ClusterRole {
 	}
 }
 
-// aggregate fills the rules of a role that is made of others, as the controller
-// clusterroleaggregation does.
-func aggregate(role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) {
-	if role.AggregationRule == nil {
-		return
+// aggregateAll gives roles that are made of others their rules. Some of those are made of others, too.
+func aggregateAll(roles []rbacv1.ClusterRole) {
+	all := make([]*rbacv1.ClusterRole, len(roles))
+	for i := range roles {
+		all[i] = &roles[i]
 	}
-	members := append([]rbacv1.ClusterRole(nil), all...)
-	sort.Slice(members, func(i, j int) bool { return members[i].Name < members[j].Name })
-	role.Rules = nil
-	for _, selector := range role.AggregationRule.ClusterRoleSelectors {
-		s, err := metav1.LabelSelectorAsSelector(&selector)
-		if err != nil {
-			continue
-		}
-		for i := range members {
-			if members[i].Name != role.Name && s.Matches(labels.Set(members[i].Labels)) {
-				role.Rules = append(role.Rules, flatten(&members[i], members)...)
+	for again := true; again; {
+		again = false
+		for _, role := range all {
+			rules, ok := access.AggregatedRules(role, all)
+			if ok && !access.EqualRules(rules, role.Rules) {
+				role.Rules, again = rules, true
 			}
 		}
 	}
-}
-
-// flatten returns the rules of a role that may itself be made of others.
-func flatten(role *rbacv1.ClusterRole, all []rbacv1.ClusterRole) []rbacv1.PolicyRule {
-	if role.AggregationRule == nil {
-		return role.Rules
-	}
-	whole := role.DeepCopy()
-	aggregate(whole, all)
-	return whole.Rules
 }
 
 func sortedKeys[T any](m map[string]T) []string {

@@ -17,6 +17,8 @@ import (
 	"math/big"
 	"time"
 
+	"k8s.io/kubernetes/pkg/serviceaccount"
+
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
 )
 
@@ -85,15 +87,32 @@ func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
 }
 
-// ForServer returns what the API server needs of the keys.
-func (k Keys) ForServer() (apiserver.Keys, error) {
+// AccountTokens signs tokens of ServiceAccounts that do not expire, which the API takes while the Secret that holds one is there.
+func (k Keys) AccountTokens() (serviceaccount.TokenGenerator, error) {
+	key, err := k.accountKey()
+	if err != nil {
+		return nil, err
+	}
+	return serviceaccount.JWTTokenGenerator(serviceaccount.LegacyIssuer, key)
+}
+
+func (k Keys) accountKey() (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode(k.ServiceAccountKey)
 	if block == nil {
-		return apiserver.Keys{}, errors.New("the ServiceAccount key is not PEM")
+		return nil, errors.New("the ServiceAccount key is not PEM")
 	}
 	key, err := x509.ParseECPrivateKey(block.Bytes)
 	if err != nil {
-		return apiserver.Keys{}, fmt.Errorf("reading the ServiceAccount key: %w", err)
+		return nil, fmt.Errorf("reading the ServiceAccount key: %w", err)
+	}
+	return key, nil
+}
+
+// ForServer returns what the API server needs of the keys.
+func (k Keys) ForServer() (apiserver.Keys, error) {
+	key, err := k.accountKey()
+	if err != nil {
+		return apiserver.Keys{}, err
 	}
 	return apiserver.Keys{
 		CACertificate: k.CACertificate, ServiceAccountKey: key, AdminTokenHash: sha256.Sum256([]byte(k.AdminToken)),

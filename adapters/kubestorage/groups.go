@@ -27,6 +27,11 @@ var groupOfResource = map[schema.GroupResource]string{
 	{Resource: "pods"}:   PodsGroup,
 	{Resource: "nodes"}:  NodesGroup,
 	{Resource: "events"}: EventsGroup,
+	// Which devices a pod has is decided with its node, and written in one transaction.
+	{Group: "resource.k8s.io", Resource: "resourceclaims"}: PodsGroup,
+
+	// What is attached to a node is said in its status, and taken from there in the transaction in which it is to be detached.
+	{Group: "storage.k8s.io", Resource: "volumeattachments"}: NodesGroup,
 
 	{Resource: "endpoints"}:                                                EndpointsGroup,
 	{Group: "discovery.k8s.io", Resource: "endpointslices"}:                EndpointsGroup,
@@ -78,18 +83,19 @@ func Prefix(gr schema.GroupResource) string {
 
 // ParseKey takes a key apart. Namespace is empty for kinds that have none.
 func ParseKey(key string) (gr schema.GroupResource, namespace, name string) {
-	parts := strings.SplitN(key, "/", 4)
-	if len(parts) < 3 {
+	group, rest, _ := strings.Cut(key, "/")
+	resource, rest, ok := strings.Cut(rest, "/")
+	if !ok {
 		return gr, "", ""
 	}
-	gr = schema.GroupResource{Group: parts[0], Resource: parts[1]}
-	if gr.Group == coreGroup {
-		gr.Group = ""
+	if group == coreGroup {
+		group = ""
 	}
-	if len(parts) == 4 {
-		return gr, parts[2], parts[3]
+	gr = schema.GroupResource{Group: group, Resource: resource}
+	if namespace, name, ok = strings.Cut(rest, "/"); ok {
+		return gr, namespace, name
 	}
-	return gr, "", parts[2]
+	return gr, "", rest
 }
 
 // KeyOf returns the key of an object. Namespace is empty for kinds that have none.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
@@ -77,6 +79,9 @@ func (c *Client) Apply(ctx context.Context, p plan.Plan, at Revisions) (Outcome,
 	out := c.writeAll(scoped, p.Writes)
 	if out.Err != nil && stale(out.Err) {
 		return out, fmt.Errorf("%w: %w", ErrStale, out.Err)
+	}
+	if err := c.lookAgain(ctx, p.Reads, at); err != nil {
+		return out, err
 	}
 	err := scope.Commit(ctx, c.guards(p.Reads, at))
 	out.Committed = c.revisions(scope.Committed())
@@ -246,6 +251,19 @@ func (c *Client) Scale(ctx context.Context, of plan.Ref) (*autoscalingv1.Scale, 
 	return scale, req.Do(ctx).Into(scale)
 }
 
+// Review asks the API whether somebody may do something. It fails as the API does.
+func (c *Client) Review(ctx context.Context, question authorizationv1.SubjectAccessReviewSpec) (allowed bool, err error) {
+	rc, err := c.client(authorizationv1.SchemeGroupVersion)
+	if err != nil {
+		return false, err
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: question}
+	if err := rc.Post().Resource("subjectaccessreviews").Body(review).Do(ctx).Into(review); err != nil {
+		return false, err
+	}
+	return review.Status.Allowed, nil
+}
+
 // ignoreGone takes the absence of what was to be deleted for success.
 func ignoreGone(err error) error {
 	if apierrors.IsNotFound(err) {
@@ -270,6 +288,12 @@ func request(rc *rest.RESTClient, w *plan.Write) (*rest.Request, error) {
 		return rc.Put().SubResource("finalize").Body(w.Object), nil
 	case plan.Patch:
 		req := rc.Patch(w.PatchType).Body(w.PatchBody)
+		if w.Subresource != "" {
+			req = req.SubResource(w.Subresource)
+		}
+		return req, nil
+	case plan.Apply:
+		req := rc.Patch(types.ApplyPatchType).Body(w.PatchBody).Param("fieldManager", w.FieldManager).Param("force", "true")
 		if w.Subresource != "" {
 			req = req.SubResource(w.Subresource)
 		}
@@ -300,6 +324,12 @@ func deleteOptions(w *plan.Write) *metav1.DeleteOptions {
 		}
 	}
 	return o
+}
+
+// Malfunction reports whether an error of the API says that it could not answer, and not what its answer is.
+func Malfunction(err error) bool {
+	var answer apierrors.APIStatus
+	return !errors.As(err, &answer) || apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTimeout(err)
 }
 
 // Terminating reports whether a write was refused because its namespace goes away.

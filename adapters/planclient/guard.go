@@ -1,10 +1,15 @@
 package planclient
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,12 +36,44 @@ func (c *Client) guards(reads []plan.Read, at Revisions) kubestorage.Guards {
 		out[log] = tablelog.Guard{Since: at[group]}
 	}
 	for log, list := range byLog {
-		set := newReadSet(c.decoder, list)
+		set := newReadSet(c.decoder, slices.DeleteFunc(slices.Clone(list), func(r plan.Read) bool { return r.Arrivals }))
+		coming := newReadSet(c.decoder, slices.DeleteFunc(list, func(r plan.Read) bool { return !r.Arrivals }))
 		g := out[log]
-		g.Conflicts = set.touchedBy
+		g.Conflicts = func(ev tablelog.Event) bool { return set.touchedBy(ev) || coming.joinedBy(ev) }
 		out[log] = g
 	}
 	return out
+}
+
+// lookAgain fails with ErrStale if what a plan wants to be looked at once more has changed since the snapshot.
+func (c *Client) lookAgain(ctx context.Context, reads []plan.Read, at Revisions) error {
+	byGroup := map[string][]plan.Read{}
+	for _, r := range reads {
+		group := kubestorage.GroupOf(r.Resource.GroupResource())
+		if _, known := at[group]; known && r.Again {
+			byGroup[group] = append(byGroup[group], r)
+		}
+	}
+	for group, list := range byGroup {
+		state, err := c.logs[group].Current(tablelog.Begin(ctx))
+		if err != nil {
+			return fmt.Errorf("looking at the log %s again: %w", group, err)
+		}
+		if state.Rev == at[group] {
+			continue
+		}
+		changes, err := c.logs[group].Between(ctx, at[group], state.Rev)
+		switch {
+		case errors.Is(err, tablelog.ErrCompacted):
+			return fmt.Errorf("%w: %w", ErrStale, err)
+		case err != nil:
+			return fmt.Errorf("reading the log %s again: %w", group, err)
+		}
+		if i := slices.IndexFunc(changes, newReadSet(c.decoder, list).touchedBy); i >= 0 {
+			return fmt.Errorf("%w: %s was %s", ErrStale, changes[i].Key, changes[i].Type)
+		}
+	}
+	return nil
 }
 
 // Newest returns the last of some changes that is of something in a plan's read set.
@@ -63,6 +100,10 @@ type readSet struct {
 	assigned bool
 	// repelling is set when who keeps others off was read.
 	repelling bool
+	// allocated is set when what claims for devices have was read.
+	allocated bool
+	// ranged is set when which ranges nodes have was read.
+	ranged bool
 	// selecting are the reads of the objects that labels select, and of whole resources.
 	selecting []plan.Read
 }
@@ -79,6 +120,10 @@ func newReadSet(decoder kubestorage.Decoder, reads []plan.Read) *readSet {
 			s.assigned = true
 		case r.Repelling:
 			s.repelling = true
+		case r.Allocated:
+			s.allocated = true
+		case r.Ranged:
+			s.ranged = true
 		case r.Node != "" && r.Addresses:
 			s.addresses[r.Node] = true
 		case r.Node != "":
@@ -108,13 +153,20 @@ func (s *readSet) concerns(ev tablelog.Event) bool {
 	if len(s.owners) > 0 && (s.owned(gr, ev.Entry) || s.owned(gr, ev.Prev)) {
 		return true
 	}
-	if s.readsNodes() && gr == plan.Pods.GroupResource() && s.moves(ev) {
+	if s.takes(gr, ev) {
 		return true
 	}
 	return slices.ContainsFunc(s.selecting, func(r plan.Read) bool {
 		return r.Resource.GroupResource() == gr && (r.Namespace == "" || r.Namespace == namespace) &&
 			(r.Selector == nil || s.selected(r.Selector, ev.Entry) || s.selected(r.Selector, ev.Prev))
 	})
+}
+
+// joinedBy reports whether a change brings something into the read set.
+func (s *readSet) joinedBy(ev tablelog.Event) bool {
+	before, after := ev, ev
+	before.Entry, after.Prev = nil, nil
+	return ev.Entry != nil && s.concerns(after) && (ev.Prev == nil || !s.concerns(before))
 }
 
 // sameStanding reports whether a change of a pod leaves what plans count it for as it was: who owns
@@ -210,6 +262,78 @@ func (s *readSet) occupation(e *tablelog.Entry) (occupation, bool) {
 	}
 	o.repels = s.repelling && repels(pod)
 	return o, true
+}
+
+// takes reports whether a change is of what was read about who has room or devices.
+func (s *readSet) takes(gr schema.GroupResource, ev tablelog.Event) bool {
+	switch gr {
+	case plan.Pods.GroupResource():
+		return s.readsNodes() && s.moves(ev)
+	case plan.ResourceClaims.GroupResource():
+		return s.allocated && s.allocates(ev)
+	case plan.Nodes.GroupResource():
+		return s.ranged && s.ranges(ev)
+	}
+	return false
+}
+
+// allocates reports whether a change gives a claim devices.
+func (s *readSet) allocates(ev tablelog.Event) bool {
+	if ev.Entry == nil {
+		return false
+	}
+	after, err := s.allocation(ev.Entry)
+	if err != nil {
+		return true // what cannot be read cannot be ruled out
+	}
+	if after == nil {
+		return false
+	}
+	before, err := s.allocation(ev.Prev)
+	return err != nil || !equality.Semantic.DeepEqual(before, after)
+}
+
+func (s *readSet) allocation(e *tablelog.Entry) (*resourcev1.AllocationResult, error) {
+	if e == nil {
+		return nil, nil
+	}
+	obj, err := s.decoder.Object(e)
+	if err != nil {
+		return nil, err
+	}
+	claim, ok := obj.(*resourcev1.ResourceClaim)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T", e.Key, obj)
+	}
+	return claim.Status.Allocation, nil
+}
+
+// ranges reports whether a change gives a node ranges of addresses.
+func (s *readSet) ranges(ev tablelog.Event) bool {
+	if ev.Entry == nil {
+		return false
+	}
+	after, err := s.nodeRanges(ev.Entry)
+	if err != nil {
+		return true // what cannot be read cannot be ruled out
+	}
+	before, err := s.nodeRanges(ev.Prev)
+	return err != nil || len(after) > 0 && !slices.Equal(before, after)
+}
+
+func (s *readSet) nodeRanges(e *tablelog.Entry) ([]string, error) {
+	if e == nil {
+		return nil, nil
+	}
+	obj, err := s.decoder.Object(e)
+	if err != nil {
+		return nil, err
+	}
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T", e.Key, obj)
+	}
+	return node.Spec.PodCIDRs, nil
 }
 
 // repels reports whether a pod keeps others off.

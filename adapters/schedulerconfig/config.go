@@ -1,7 +1,7 @@
 // Package schedulerconfig reads kube-scheduler's configuration file: how pods are placed, by the scheduler that they name.
 //
 // The file is read, completed and checked by upstream's own code. What zeroplane has no use for is taken and has no effect:
-// leader election, clients, back-off, parallelism and percentageOfNodesToScore, since every node is looked at, and
+// leader election, clients, parallelism and percentageOfNodesToScore, since every node is looked at, and
 // how many nodes preemption looks at. What would change decisions and cannot be followed is refused: extenders,
 // plugins that are not upstream's, and volumes judged without VolumeBinding. Plugins refuse nodes in upstream's default
 // order, whatever order they are listed in, so of several reasons to refuse a node another may be told.
@@ -10,6 +10,7 @@ package schedulerconfig
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,23 +53,30 @@ func Profiles(c *config.KubeSchedulerConfiguration) ([]scheduling.Profile, error
 		if err != nil {
 			return nil, fmt.Errorf("profiles[%d].%w", i, err)
 		}
+		p.InitialBackoff, p.MaxBackoff = seconds(c.PodInitialBackoffSeconds), seconds(c.PodMaxBackoffSeconds)
 		profiles = append(profiles, p)
 	}
 	return profiles, nil
+}
+
+// seconds is a number of seconds, a year at most.
+func seconds(n int64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	return time.Duration(min(n, int64(year/time.Second))) * time.Second
 }
 
 // filtering, scoring and other are the plugins that there are. Those of other have no say in which node it is.
 var (
 	filtering = sets.New(
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions,
-		names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.PodTopologySpread, names.InterPodAffinity, names.NodeDeclaredFeatures,
+		names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.PodTopologySpread, names.InterPodAffinity, names.DynamicResources, names.NodeDeclaredFeatures,
 	)
 	scoring = sets.New(
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.VolumeBinding, names.PodTopologySpread, names.InterPodAffinity,
-		names.NodeResourcesBalancedAllocation, names.ImageLocality,
+		names.DynamicResources, names.NodeResourcesBalancedAllocation, names.ImageLocality,
 	)
 	other = sets.New(
-		names.SchedulingGates, names.PrioritySort, names.NodeName, names.DefaultPreemption, names.DefaultBinder, names.DynamicResources,
+		names.SchedulingGates, names.PrioritySort, names.NodeName, names.DefaultPreemption, names.DefaultBinder,
 	)
 )
 
@@ -92,6 +100,9 @@ func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
 	}
 	for name, weight := range at(plugins, plugins.Score, scoring) {
 		p.Weights[name] = max(int64(weight), 1) // as NewFramework does
+	}
+	if p.Filters[names.DynamicResources] != p.PreFilters[names.DynamicResources] {
+		return p, errors.New("plugins: DynamicResources is on at one of preFilter and filter, and off at the other")
 	}
 	_, p.Preempts = at(plugins, plugins.PostFilter, other)[names.DefaultPreemption]
 	if judgesVolumes(p.Filters) && !p.Filters[names.VolumeBinding] {
@@ -149,6 +160,10 @@ func take(p *scheduling.Profile, args runtime.Object) {
 		p.SystemDefaults, p.DefaultConstraints = a.DefaultingType == config.SystemDefaulting, a.DefaultConstraints
 	case *config.InterPodAffinityArgs:
 		p.HardPodAffinityWeight, p.IgnorePreferredTerms = int64(a.HardPodAffinityWeight), a.IgnorePreferredTermsOfExistingPods
+	case *config.DynamicResourcesArgs:
+		if a.BindingTimeout != nil {
+			p.BindingTimeout = a.BindingTimeout.Duration
+		}
 	case *config.VolumeBindingArgs:
 		p.VolumeShape = shapeOf(a.Shape)
 	}

@@ -3,6 +3,7 @@ package schedulerconfig_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -29,6 +30,8 @@ func TestAnEmptyConfigurationIsTheDefaultProfile(t *testing.T) {
 
 func TestProfilesSayWhichPluginsActAndHow(t *testing.T) {
 	got, err := parse(t, `
+podInitialBackoffSeconds: 3
+podMaxBackoffSeconds: 60
 profiles:
 - schedulerName: packing
   plugins:
@@ -58,6 +61,7 @@ profiles:
 	}
 	want := scheduling.DefaultProfile()
 	want.SchedulerName, want.Preempts, want.HardPodAffinityWeight = "packing", false, 7
+	want.InitialBackoff, want.MaxBackoff = 3*time.Second, time.Minute
 	delete(want.Filters, scheduling.NodePorts)
 	delete(want.Weights, scheduling.PodTopologySpread)
 	delete(want.Weights, scheduling.ImageLocality)

@@ -178,6 +178,10 @@ func New(store table.Store, partition string, opts Options) *Log {
 // Seen is the newest revision that this instance knows of, 0 if it knows of none. It reads nothing.
 func (l *Log) Seen() uint64 { return l.seen.Load() }
 
+// InDoubt reports whether a transaction of this instance may have landed though it failed: the log may hold more than Seen until
+// somebody looks.
+func (l *Log) InDoubt() bool { return l.doubt.Load() }
+
 // Partition of the log.
 func (l *Log) Partition() string { return l.partition }
 
@@ -205,12 +209,22 @@ func (l *Log) Idle(ctx context.Context) error {
 // ticks orders the looks at all logs and the requests that read them.
 var ticks atomic.Uint64
 
+// Moment is a point in that order.
+type Moment uint64
+
+// Now is the present moment: what was committed until now is seen by every look that begins later.
+func Now() Moment { return Moment(ticks.Add(1)) }
+
 type begunKey struct{}
 
 // Begin marks the beginning of a request: one look at a log that began later is enough for all that the
 // request reads of it.
-func Begin(ctx context.Context) context.Context {
-	return context.WithValue(ctx, begunKey{}, ticks.Add(1))
+func Begin(ctx context.Context) context.Context { return BeginAt(ctx, Now()) }
+
+// BeginAt is Begin for what has to see no more than was committed until a moment that has passed: what was looked at since, by
+// whomever, is not looked at again.
+func BeginAt(ctx context.Context, m Moment) context.Context {
+	return context.WithValue(ctx, begunKey{}, uint64(m))
 }
 
 // Begun reports whether the context is that of a request whose beginning was marked.
@@ -245,6 +259,32 @@ func (l *Log) Current(ctx context.Context) (*State, error) {
 		return s, nil
 	}
 	return l.refresh(ctx)
+}
+
+// View is a state and how old it may be.
+type View struct {
+	*State
+	// Holds is a moment: the state holds all that was committed before. No later than Newest had its newest change been committed.
+	Holds, Newest Moment
+}
+
+// View returns a view of Current.
+func (l *Log) View(ctx context.Context) (View, error) {
+	now := Now()
+	s, err := l.Current(ctx)
+	if err != nil {
+		return View{}, err
+	}
+	if !l.trusted() {
+		// In this order: the state may get newer, and never older.
+		now = Moment(l.looked.Load())
+		if newer := l.state.Load(); newer != nil {
+			s = newer
+		} else {
+			now = Moment(begun(ctx)) // it was dropped meanwhile
+		}
+	}
+	return View{State: s, Holds: now, Newest: s.told}, nil
 }
 
 // fresh returns the state in memory if a look at the log that began after a tick has confirmed it.
@@ -320,6 +360,7 @@ func (l *Log) reload(ctx context.Context, reason error) (*State, error) {
 	l.opts.Cache.resized(l, s.size)
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
+	s.told = Now()
 	l.state.Store(s)
 	l.seen.Store(s.Rev)
 	l.recent, l.recentSize = nil, 0
@@ -340,6 +381,7 @@ func (l *Log) publish(next *State, events []Event) {
 func (l *Log) show(next *State, events []Event) int64 {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
+	next.told = Now()
 	l.state.Store(next)
 	l.seen.Store(next.Rev)
 	l.remember(events)
@@ -392,7 +434,7 @@ func (l *Log) Trim(ctx context.Context) error {
 		return nil
 	}
 	next := newState()
-	next.Rev, next.written = s.Rev, s.written
+	next.Rev, next.written, next.told = s.Rev, s.written, s.told
 	s.Ascend("", "", func(e *Entry) bool {
 		next.set(&Entry{
 			Key: strings.Clone(e.Key), Rev: e.Rev, Created: e.Created, Expires: e.Expires,

@@ -80,8 +80,10 @@ type State struct {
 	Rev uint64
 	// written is when the newest change was, in Unix milliseconds.
 	written int64
-	tree    *btree.BTreeG[*Entry]
-	owned   *btree.BTreeG[ownership]
+	// told is when this instance had heard of the newest change.
+	told  Moment
+	tree  *btree.BTreeG[*Entry]
+	owned *btree.BTreeG[ownership]
 	// expiring are the entries that will not last, soonest first.
 	expiring *btree.BTreeG[*Entry]
 	// size is what the entries take in memory, in bytes, as estimated.
@@ -116,7 +118,7 @@ func newState() *State {
 func (s *State) clone() *State {
 	s.cloning.Lock()
 	defer s.cloning.Unlock()
-	return &State{Rev: s.Rev, written: s.written, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone(), size: s.size}
+	return &State{Rev: s.Rev, written: s.written, told: s.told, tree: s.tree.Clone(), owned: s.owned.Clone(), expiring: s.expiring.Clone(), size: s.size}
 }
 
 func (s *State) set(e *Entry) (prev *Entry) {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -85,10 +86,12 @@ func owners(states map[string]OwnerState) Owners {
 	return byCoordinates
 }
 
+// reads are those of objects of these names, and once more before anything is done of those with a question mark.
 func reads(names ...string) []plan.Read {
 	var all []plan.Read
 	for _, name := range names {
-		all = append(all, plan.Read{Resource: plan.ConfigMaps, Namespace: "ns", Name: name})
+		name, again := strings.CutSuffix(name, "?")
+		all = append(all, plan.Read{Resource: plan.ConfigMaps, Namespace: "ns", Name: name, Again: again})
 	}
 	return all
 }

@@ -140,12 +140,13 @@ func invalidNamespaces(n Node) []plan.Notice {
 	return notices
 }
 
-// ownerReads are the reads of what the references point at, there or not.
+// ownerReads are the reads of what the references point at, there or not. What is not there is looked for once more before
+// anything goes for that, as upstream asks the API server, not its cache.
 func ownerReads(n Node) []plan.Read {
 	var reads []plan.Read
 	for _, ref := range n.OwnerReferences {
 		state := n.Owners[CoordinatesOf(ref)]
-		read := plan.Read{Resource: state.Resource, Name: ref.Name}
+		read := plan.Read{Resource: state.Resource, Name: ref.Name, Again: state.Found == nil}
 		if state.Scope == NamespaceScoped {
 			read.Namespace = n.Ref.Namespace
 		}

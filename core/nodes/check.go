@@ -26,6 +26,9 @@ type Input struct {
 	// Lease is the node's lease in kube-node-lease, nil if there is none.
 	Lease *coordinationv1.Lease
 	Pods  []*corev1.Pod
+	// Expiry is what Check put off for the node and has not been called for, or is called for now; its time is zero
+	// if there is none.
+	Expiry plan.Later
 	// QuarantineOver says that the moment has come that Collect asked for with QuarantineKind.
 	QuarantineOver bool
 	Now            time.Time
@@ -46,27 +49,14 @@ func Check(in Input) plan.Plan {
 
 	// 1. Conditions.
 	health := healthOf(node, in.Lease)
-	if health.expired(in.Now) {
-		wasReady := isReady(node)
-		if silence(node, stored) {
-			p.Writes = append(p.Writes, plan.Write{
-				Verb: plan.UpdateStatus, Resource: plan.Nodes, Name: node.Name, Object: node.DeepCopy(),
-				UID: node.UID, ResourceVersion: node.ResourceVersion, Reason: "the node is silent",
-			})
-			if wasReady {
-				p.Notices = append(p.Notices, lostNotice(node))
-			}
-		}
-	} else if !health.unlimited {
-		p.Later = append(p.Later, plan.Later{
-			At: health.last.Add(health.grace), Kind: ExpiryKind,
-			Subject: plan.Ref{Resource: plan.Nodes, Name: node.Name, UID: node.UID},
-		})
-	}
+	p.Merge(listen(in, health, node))
 
-	// 2. Taints.
+	// 2. Taints and labels.
 	if taints, changed := taintsOf(node, stored); changed {
 		p.Writes = append(p.Writes, taintWrite(node, taints))
+	}
+	if labels := labelsOf(node); labels != nil {
+		p.Writes = append(p.Writes, labelWrite(node, labels))
 	}
 
 	// 3. Pods. Those of a simulated node that was started again are left to its kubelet, which is about
@@ -76,6 +66,34 @@ func Check(in Input) plan.Plan {
 	}
 	if p.Empty() {
 		return plan.Plan{}
+	}
+	return p
+}
+
+// listen makes the node say that nobody hears of it, or puts off the moment at which it will have to.
+func listen(in Input, health health, node *corev1.Node) plan.Plan {
+	if !health.expired(in.Now) {
+		if health.unlimited {
+			return plan.Plan{}
+		}
+		return plan.Plan{Later: []plan.Later{{At: health.last.Add(health.grace), Kind: ExpiryKind, Subject: Expiry(node)}}}
+	}
+	var p plan.Plan
+	if later, granted := respite(in); granted {
+		if !later.At.IsZero() {
+			p.Later = append(p.Later, later)
+		}
+		return p
+	}
+	wasReady := isReady(node)
+	if silence(node, in.Now.UTC().Truncate(time.Second)) {
+		p.Writes = append(p.Writes, plan.Write{
+			Verb: plan.UpdateStatus, Resource: plan.Nodes, Name: node.Name, Object: node.DeepCopy(),
+			UID: node.UID, ResourceVersion: node.ResourceVersion, Reason: "the node is silent",
+		})
+		if wasReady {
+			p.Notices = append(p.Notices, lostNotice(node))
+		}
 	}
 	return p
 }

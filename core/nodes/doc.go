@@ -23,5 +23,34 @@
 // between a decision and its commit is therefore overlooked once, as it may be upstream, and put right
 // by the next Check.
 //
-// Zones and their rates of eviction are not looked at, so every lost node is tainted at once.
+// # Silence
+//
+// A node is not lost because nobody was there to hear it. Upstream's controller takes the moment at which it
+// first sees a node for a sign of life, so one that was started again gives every node its grace period. Here
+// a plane may have slept, or its process been away, at any time. That shows in what was put off: a call that
+// comes later than a lease is renewed was not made because nobody was there, and then the node is given its
+// grace period once more (respite.go). So is a node for which nothing was put off. Hosts that call late always
+// are told from sleep by giving as much more time each time as they are late.
+//
+// # Zones
+//
+// [Zones] follows upstream's limits: a node that is not ready is not tainted so that its pods leave before
+// its zone allows it, and not at all where so much is lost that it is not the nodes (zones.go). Check leaves
+// that taint to it; all others are put at once. Upstream has a bucket of one token for each zone in memory, and the states in
+// which it last saw the zones. Here both follow from the nodes as they are stored:
+//
+//   - The last token was taken when the newest of those taints was added. When its node is well again, or gone, the
+//     taint is too, and the next node of the zone may be tainted sooner than upstream would. When one is exchanged for
+//     the other, as the node was silent and says now that it is not ready, that is a new taint by its time, and the next
+//     node is tainted later than upstream would.
+//   - What had kept a zone's nodes from being tainted was over when the newest ready node became so, if it had not been
+//     but for that node. Upstream then begins with an empty bucket as well.
+//   - Upstream looks at zones every five seconds, and so may overlook what is over by then. Here every change of a node's
+//     readiness is looked at: of nodes that are lost one after the other, the first may be tainted before it shows that all are. Its taint
+//     goes then, as it does upstream.
+//   - A zone of which no node is counted (all are labelled node.kubernetes.io/exclude-disruption) is like any other.
+//     Upstream makes it a new bucket every five seconds.
+//
+// The plan has all nodes in its read set, so that of two instances which decide at the same time one decides
+// again, and no zone loses two nodes at once. The rates are upstream's defaults, and cannot be changed.
 package nodes

@@ -82,6 +82,7 @@ func tolerating(key string, seconds *int64) corev1.Toleration {
 type told struct {
 	Conditions map[corev1.NodeConditionType]string
 	Taints     []string
+	Labels     map[string]string
 	PodsUnready,
 	Deleted []string
 	Notices []string
@@ -110,6 +111,9 @@ func tell(t *testing.T, p plan.Plan) told {
 			var patched corev1.Node
 			if err := json.Unmarshal(write.PatchBody, &patched); err != nil {
 				t.Fatal(err)
+			}
+			if out.Labels = patched.Labels; out.Labels != nil {
+				continue
 			}
 			out.Taints = []string{}
 			for _, taint := range patched.Spec.Taints {
@@ -143,8 +147,8 @@ func TestSilentNodesAreLost(t *testing.T) {
 		"Ready": "Unknown NodeStatusNeverUpdated", "MemoryPressure": "Unknown NodeStatusNeverUpdated",
 		"DiskPressure": "Unknown NodeStatusNeverUpdated", "PIDPressure": "Unknown NodeStatusNeverUpdated",
 	}
-	unreachable := []string{"node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"}
-	notReady := []string{"node.kubernetes.io/not-ready:NoSchedule", "node.kubernetes.io/not-ready:NoExecute"}
+	unreachable, notReady := []string{"node.kubernetes.io/unreachable:NoSchedule"}, []string{"node.kubernetes.io/not-ready:NoSchedule"}
+	called := plan.Later{At: after(50)}
 	lost := []string{"NodeNotReady Node a status is now: NodeNotReady", "NodeNotReady Node is not ready"}
 	cases := map[string]struct {
 		in   nodes.Input
@@ -157,14 +161,14 @@ func TestSilentNodesAreLost(t *testing.T) {
 			nodes.Input{Node: node(), Lease: renewed(after(40)), Now: after(70)}, told{Later: map[string]time.Time{"expiry": after(90)}},
 		},
 		"a silent node": {
-			nodes.Input{Node: node(), Pods: []*corev1.Pod{pod("p")}, Now: after(50)},
+			nodes.Input{Node: node(), Pods: []*corev1.Pod{pod("p")}, Expiry: called, Now: after(50)},
 			told{Conditions: unknown, Taints: unreachable, PodsUnready: []string{"p"}, Notices: lost},
 		},
 		"a node that never posted has a minute": {
 			nodes.Input{Node: node(unposted), Now: after(59)}, told{Later: map[string]time.Time{"expiry": after(60)}},
 		},
 		"a node that never posted": {
-			nodes.Input{Node: node(unposted), Now: after(60)}, told{Conditions: never, Taints: unreachable},
+			nodes.Input{Node: node(unposted), Expiry: plan.Later{At: after(60)}, Now: after(60)}, told{Conditions: never, Taints: unreachable},
 		},
 		"a node whose kubelet is not ready": {
 			nodes.Input{Node: node(posting("Ready", "False")), Pods: []*corev1.Pod{pod("p")}, Now: after(1)},
@@ -192,6 +196,39 @@ func TestSilentNodesAreLost(t *testing.T) {
 		"a stopped simulated node is lost": {
 			nodes.Input{Node: node(stopped(after(100))), Pods: []*corev1.Pod{pod("p")}, Now: after(150)},
 			told{Conditions: unknown, Taints: unreachable, PodsUnready: []string{"p"}, Notices: lost},
+		},
+		"a silent node that nobody was there to hear is given its grace once more": {
+			nodes.Input{Node: node(), Expiry: called, Now: after(3600)}, told{Later: map[string]time.Time{"expiry": after(3650)}},
+		},
+		"a silent node of which nothing was known is given its grace": {
+			nodes.Input{Node: node(), Now: after(3600)}, told{Later: map[string]time.Time{"expiry": after(3650)}},
+		},
+		"a silent node that was given its grace once more is waited for": {
+			nodes.Input{Node: node(), Expiry: plan.Later{At: after(3650)}, Now: after(3601)}, told{},
+		},
+		"a silent node that was given its grace once more, and nobody was there again": {
+			nodes.Input{Node: node(), Expiry: plan.Later{At: after(3650), Delay: 50 * time.Second}, Now: after(3701)}, told{Later: map[string]time.Time{"expiry": after(3751)}},
+		},
+		"a silent node that was given its grace once more, where calls are always late": {
+			nodes.Input{Node: node(), Expiry: plan.Later{At: after(3650), Delay: 50 * time.Second}, Now: after(3700)},
+			told{Conditions: unknown, Taints: unreachable, Notices: lost[:1]},
+		},
+		"a node that is lost has no grace": {
+			nodes.Input{Node: node(posting("Ready", "Unknown"), tainted("node.kubernetes.io/unreachable", "NoSchedule", nil)), Now: after(3600)},
+			told{Conditions: map[corev1.NodeConditionType]string{
+				"Ready": "Unknown KubeletReady", "MemoryPressure": "Unknown NodeStatusUnknown",
+				"DiskPressure": "Unknown NodeStatusUnknown", "PIDPressure": "Unknown NodeStatusUnknown",
+			}},
+		},
+		"a lost node that speaks and is not ready keeps a taint that makes pods leave": {
+			nodes.Input{Node: node(posting("Ready", "False"), tainted("node.kubernetes.io/unreachable", "NoExecute", nil)), Now: after(1)},
+			told{
+				Taints: append(notReady, "node.kubernetes.io/not-ready:NoExecute"), Later: map[string]time.Time{"expiry": after(50)},
+			},
+		},
+		"labels of elder names follow the others": {
+			nodes.Input{Node: node(simulated, func(n *corev1.Node) { n.Labels["beta.kubernetes.io/os"] = "windows" }), Now: after(1)},
+			told{Labels: map[string]string{"beta.kubernetes.io/os": "linux"}},
 		},
 		"a NoExecute taint of others is given its time": {
 			nodes.Input{Node: node(simulated, tainted("mine", "NoExecute", nil)), Now: after(1)}, told{Taints: []string{"mine:NoExecute"}},
@@ -295,7 +332,7 @@ func TestCheckedNodesAskForNothingMore(t *testing.T) {
 			switch {
 			case write.Verb == plan.Patch:
 				n = n.DeepCopy()
-				n.Spec.Taints = nil
+				n.Spec.Taints = nil // which the patch replaces: there is none of labels
 				if err := json.Unmarshal(write.PatchBody, n); err != nil {
 					t.Fatal(err)
 				}

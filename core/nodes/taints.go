@@ -26,7 +26,9 @@ var conditionTaints = []struct {
 }
 
 // taintsOf are the taints that the node should have, and whether they differ from those it has. Taints
-// that others set stay, but for the time on a NoExecute taint that lacks it.
+// that others set stay, but for the time on a NoExecute taint that lacks it. A taint that makes pods leave a
+// node that is not ready is exchanged for the one that its condition asks for, or goes, but is not added where
+// there is none: that is what Zones decides.
 //
 // Upstream: doNoScheduleTaintingPass and processTaintBaseEviction in
 // pkg/controller/nodelifecycle/node_lifecycle_controller.go.
@@ -34,7 +36,7 @@ func taintsOf(node *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 	at := metav1.NewTime(now)
 	wanted := noScheduleTaints(node)
 	ready := condition(node, corev1.NodeReady)
-	if ready != nil {
+	if ready != nil && slices.ContainsFunc(node.Spec.Taints, evictsForHealth) {
 		wanted = append(wanted, noExecuteTaints(ready.Status)...)
 	}
 	changed := false

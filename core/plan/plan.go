@@ -31,6 +31,8 @@ const (
 	UpdateStatus Verb = "updateStatus"
 	// Patch sends PatchBody of PatchType (to Subresource, if one is named).
 	Patch Verb = "patch"
+	// Apply sends PatchBody as a configuration of FieldManager, which takes what others own of it (to Subresource, if one is named).
+	Apply Verb = "apply"
 	// Delete removes the target, preconditioned on UID and, if set, on ResourceVersion.
 	Delete Verb = "delete"
 	// Bind posts a Binding of the pod to Node.
@@ -51,7 +53,7 @@ type Write struct {
 	Resource schema.GroupVersionResource
 	// Namespace and Name of the target. For Create, Name may be empty (generateName).
 	Namespace, Name string
-	// Subresource that Update and Patch go to, empty for the object itself.
+	// Subresource that Update, Patch and Apply go to, empty for the object itself.
 	Subresource string
 	// Object is the whole object for Create, Update, UpdateStatus and Finalize. It is owned by the
 	// plan: a decision copies what it changes and never alters its snapshot.
@@ -59,6 +61,8 @@ type Write struct {
 	// PatchType and PatchBody are the patch.
 	PatchType types.PatchType
 	PatchBody []byte
+	// FieldManager is whose configuration is applied.
+	FieldManager string
 	// UID and ResourceVersion are the preconditions of Delete, Evict and Bind.
 	UID             types.UID
 	ResourceVersion string
@@ -94,6 +98,8 @@ type Later struct {
 	Kind string
 	// Keep leaves an earlier Later as it is: the first one counts, until it was handled.
 	Keep bool `json:",omitempty"`
+	// Delay is for how long something is put off, for who doubles it the next time; 0 if nobody does.
+	Delay time.Duration `json:",omitempty"`
 	// Trace is the trace context in which it was put off, empty if unknown. Decisions leave it alone.
 	Trace string `json:",omitempty"`
 }
@@ -133,6 +139,17 @@ type Read struct {
 	// Repelling makes it a read of which pods on nodes keep others off by a required anti-affinity: one that comes to a
 	// node matches. Where one goes, no more is kept off than was.
 	Repelling bool
+	// Arrivals makes it a read of which pods there are: one that comes matches, and what becomes of those that are there does not.
+	Arrivals bool
+	// Again has what was read be looked at once more before anything is written, where the plan's first writes are of
+	// another log: those are committed without it otherwise.
+	Again bool
+	// Allocated makes it a read of which devices claims have: a ResourceClaim that gets some matches. Where one gives them
+	// back, no less is free than was.
+	Allocated bool
+	// Ranged makes it a read of which nodes have which ranges of addresses: a Node that gets some matches. Where one goes, no
+	// less is free than was.
+	Ranged bool
 }
 
 // Plan is a decision.

@@ -6,10 +6,12 @@
 package quota
 
 import (
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/zeroplane/zeroplane/core/plan"
 )
@@ -27,37 +29,41 @@ type Input struct {
 	Quota *corev1.ResourceQuota
 	// Used is what the objects of its namespace use, of the resources that could be counted.
 	Used corev1.ResourceList
-	// Added is set when objects came and none went. A charge for one that is still on its way
-	// must not be taken back then.
-	Added bool
+	// Freed is what the changes up to Until give back, of those that the quota's mark does not cover.
+	Freed corev1.ResourceList
+	// Until are the revisions up to which Freed was gathered, At those of the state in which Used was counted.
+	Until, At Mark
+	// Unheard are the resources of which nobody hears when they are given back: of those there is what was counted.
+	Unheard map[corev1.ResourceName]bool
+	// Settled is set when whatever was charged must have come, or failed: the quota is what is used.
+	Settled bool
 }
 
 // Status brings the status of a quota up to date.
 //
-// Upstream: syncResourceQuota. That it never takes back a charge because an object came is ours:
-// upstream does not count then at all, and relies on counting everything from time to time.
+// Upstream: syncResourceQuota. That only as much of a charge is taken back as changes have given back is ours, and so
+// is the mark that has each of them count once: upstream takes what it finds in its cache for all there is, and so takes back the
+// charge for an object that is on its way.
 func Status(in Input) plan.Plan {
+	in.Settled = in.Settled || in.Quota.Status.Used == nil // nothing was charged yet
 	hard := in.Quota.Spec.Hard.DeepCopy()
 	if hard == nil {
 		hard = corev1.ResourceList{}
 	}
 	used := corev1.ResourceList{}
 	for name := range hard {
-		charged, isCharged := in.Quota.Status.Used[name]
-		counted, isCounted := in.Used[name]
-		switch {
-		case isCounted && (!in.Added || !isCharged || counted.Cmp(charged) > 0):
-			used[name] = counted.DeepCopy()
-		case isCharged:
-			used[name] = charged.DeepCopy()
+		if u, known := in.used(name); known {
+			used[name] = u
 		}
 	}
 	status := in.Quota.Status
-	if status.Hard != nil && status.Used != nil && apiequality.Semantic.DeepEqual(hard, status.Hard) && apiequality.Semantic.DeepEqual(used, status.Used) {
+	same := status.Hard != nil && status.Used != nil && apiequality.Semantic.DeepEqual(hard, status.Hard) && apiequality.Semantic.DeepEqual(used, status.Used)
+	if same && !in.frees() {
 		return plan.Plan{}
 	}
 	changed := in.Quota.DeepCopy()
 	changed.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: used}
+	in.mark().put(changed)
 	return plan.Plan{
 		Writes: []plan.Write{{
 			Verb: plan.UpdateStatus, Resource: plan.ResourceQuotas, Namespace: changed.Namespace, Name: changed.Name, Object: changed,
@@ -65,6 +71,46 @@ func Status(in Input) plan.Plan {
 		}},
 		Reads: []plan.Read{{Resource: plan.ResourceQuotas, Namespace: changed.Namespace, Name: changed.Name}},
 	}
+}
+
+// frees reports whether changes have given anything back.
+func (in *Input) frees() bool {
+	for _, q := range in.Freed {
+		if !q.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// mark returns what the quota covers from now on.
+func (in *Input) mark() Mark {
+	if in.Settled {
+		return in.At
+	}
+	m := maps.Clone(in.Until)
+	for group, revision := range MarkOf(in.Quota) {
+		m[group] = max(m[group], revision)
+	}
+	return m
+}
+
+// used returns what is used of a resource: what was charged but for what was given back, and never less than there is.
+func (in *Input) used(name corev1.ResourceName) (resource.Quantity, bool) {
+	charged, isCharged := in.Quota.Status.Used[name]
+	counted, isCounted := in.Used[name]
+	switch {
+	case !isCounted:
+		return charged.DeepCopy(), isCharged
+	case !isCharged || in.Settled || in.Unheard[name]:
+		return counted.DeepCopy(), true
+	}
+	left := charged.DeepCopy()
+	left.Sub(in.Freed[name])
+	if counted.Cmp(left) >= 0 {
+		return counted.DeepCopy(), true
+	}
+	return left, true
 }
 
 // Settle asks to count a quota anew once what was charged to it must have come, or failed.

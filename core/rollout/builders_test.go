@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/zeroplane/zeroplane/core/podcontrol"
 )
 
 // newReplicaSet is a ReplicaSet as the API serves it, not yet observed.
@@ -34,6 +36,11 @@ func observed(rs *appsv1.ReplicaSet, replicas, ready, available int32) *appsv1.R
 		TerminatingReplicas: new(int32), ObservedGeneration: rs.Generation,
 	}
 	return rs
+}
+
+// newPod is what is made from the template of a ReplicaSet.
+func newPod(rs *appsv1.ReplicaSet) *corev1.Pod {
+	return podcontrol.New(&rs.Spec.Template, rs, replicaSetKind)
 }
 
 // newPodOf is a running pod of a ReplicaSet.

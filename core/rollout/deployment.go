@@ -9,7 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/zeroplane/zeroplane/core/ownership"
 	"github.com/zeroplane/zeroplane/core/plan"
 )
 
@@ -55,12 +57,12 @@ func Deployment(s DeploymentSnapshot) plan.Plan {
 
 	// 1. Know the ReplicaSets.
 	claim, ok := claimReplicaSets(s.Deployment, s.ReplicaSets)
-	if !ok || len(claim.writes) > 0 {
-		r.plan.Writes = claim.writes
+	if !ok || len(claim.Writes) > 0 {
+		r.plan.Writes = claim.Writes
 		return r.plan
 	}
-	r.tellApart(claim.sets)
-	r.readPods(claim.sets)
+	r.tellApart(claim.Objects)
+	r.readPods(claim.Objects)
 
 	// 2. Decide.
 	switch {
@@ -111,6 +113,17 @@ func (r *deploymentDecision) refuseToSelectAll() {
 	r.deployment.Status.ObservedGeneration = r.deployment.Generation
 	r.plan.Notices = append(r.plan.Notices, deploymentNotice(r.snapshot.Deployment, corev1.EventTypeWarning, "SelectingAll",
 		"This deployment is selecting all pods. A non-empty selector is required."))
+}
+
+// claimReplicaSets finds the sets that the Deployment controls. It is not ok when the selector is invalid.
+func claimReplicaSets(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) (ownership.Claimed[*appsv1.ReplicaSet], bool) {
+	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
+	if err != nil {
+		return ownership.Claimed[*appsv1.ReplicaSet]{}, false
+	}
+	return ownership.Claim(ownership.Controller{Object: d, Kind: deploymentKind}, plan.ReplicaSets, byCreation(sets), func(rs *appsv1.ReplicaSet) bool {
+		return selector.Matches(labels.Set(rs.Labels))
+	}), true
 }
 
 // tellApart splits the claimed sets into the new one, whose template is the Deployment's, and the

@@ -20,6 +20,9 @@ import (
 	"k8s.io/kubernetes/pkg/controller"
 	deploymentutil "k8s.io/kubernetes/pkg/controller/deployment/util"
 	"pgregory.net/rapid"
+
+	"github.com/zeroplane/zeroplane/core/podcontrol"
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 // The tests of this file put the same inputs to this package and to the functions of Kubernetes that
@@ -148,7 +151,7 @@ func copies(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
 func TestHashIsUpstreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		template, count := drawTemplate(t), drawOptional(t, "collisions", rapid.Int32())
-		differs(t, "ComputeHash", ComputeHash(&template, count), controller.ComputeHash(&template, count))
+		differs(t, "ComputeHash", podcontrol.ComputeHash(&template, count), controller.ComputeHash(&template, count))
 	})
 }
 
@@ -308,22 +311,22 @@ func TestRankingIsUpstreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var pods []*corev1.Pod
 		var ranks []int
-		var ranked []rankedPod
+		var ranked []podcontrol.Ranked
 		for i := range rapid.IntRange(2, 6).Draw(t, "pods") {
 			pods = append(pods, drawPod(t, fmt.Sprint(i)))
 			ranks = append(ranks, rapid.IntRange(0, 2).Draw(t, "rank"))
-			ranked = append(ranked, rankedPod{pods[i], ranks[i]})
+			ranked = append(ranked, podcontrol.Ranked{Pod: pods[i], Neighbours: ranks[i]})
 		}
 		upstream := controller.ActivePodsWithRanks{Pods: pods, Rank: ranks, Now: metav1.NewTime(epoch)}
 		for i := range pods {
 			for j := range pods {
-				differs(t, fmt.Sprintf("order of %d and %d", i, j), compareDeletion(ranked[i], ranked[j], epoch) < 0, upstream.Less(i, j))
+				differs(t, fmt.Sprintf("order of %d and %d", i, j), podcontrol.CompareRanked(ranked[i], ranked[j], epoch) < 0, upstream.Less(i, j))
 			}
 		}
-		differs(t, "FilterActivePods", slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !isActive(p) }),
+		differs(t, "FilterActivePods", slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !podstate.IsActive(p) }),
 			append([]*corev1.Pod{}, controller.FilterActivePods(quiet, pods)...))
 		for _, pod := range pods {
-			differs(t, "IsPodTerminating", isTerminating(pod), controller.IsPodTerminating(pod))
+			differs(t, "IsPodTerminating", podstate.IsTerminating(pod), controller.IsPodTerminating(pod))
 		}
 	})
 }

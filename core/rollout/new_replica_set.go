@@ -12,6 +12,7 @@ import (
 	labelsutil "k8s.io/kubernetes/pkg/util/labels"
 
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/podcontrol"
 )
 
 // equalIgnoreHash compares two templates but for the pod-template-hash label:
@@ -114,7 +115,7 @@ func (r *deploymentDecision) ensureNewSet() bool {
 // that creating it twice fails.
 func (r *deploymentDecision) newReplicaSet() *appsv1.ReplicaSet {
 	d := r.deployment
-	hash := ComputeHash(&d.Spec.Template, d.Status.CollisionCount)
+	hash := podcontrol.ComputeHash(&d.Spec.Template, d.Status.CollisionCount)
 	template := *d.Spec.Template.DeepCopy()
 	template.Labels = labelsutil.CloneAndAddLabel(d.Spec.Template.Labels, appsv1.DefaultDeploymentUniqueLabelKey, hash)
 	return &appsv1.ReplicaSet{

@@ -5,37 +5,31 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/podcontrol"
 )
 
 // The components that upstream's events come from.
 const (
 	deploymentComponent = "deployment-controller"
 	replicaSetComponent = "replicaset-controller"
+	controllerComponent = "replication-controller"
 )
 
 func deploymentNotice(d *appsv1.Deployment, eventType, reason, message string) plan.Notice {
 	return plan.Notice{
-		Regarding: reference("Deployment", d.ObjectMeta), Type: eventType,
+		Regarding: podcontrol.Reference(d, deploymentKind), Type: eventType,
 		Reason: reason, Message: message, Component: deploymentComponent,
 	}
 }
 
-func replicaSetNotice(rs *appsv1.ReplicaSet, eventType, reason, message string) *plan.Notice {
-	return &plan.Notice{
-		Regarding: reference("ReplicaSet", rs.ObjectMeta), Type: eventType,
-		Reason: reason, Message: message, Component: replicaSetComponent,
-	}
-}
-
-func reference(kind string, meta metav1.ObjectMeta) corev1.ObjectReference {
-	return corev1.ObjectReference{
-		Kind: kind, APIVersion: appsv1.SchemeGroupVersion.String(),
-		Namespace: meta.Namespace, Name: meta.Name, UID: meta.UID, ResourceVersion: meta.ResourceVersion,
-	}
-}
+// The kinds that control, as their controller references name them.
+var (
+	deploymentKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
+	replicaSetKind = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
+	controllerKind = corev1.SchemeGroupVersion.WithKind("ReplicationController")
+)
 
 // scaled notes the ScalingReplicaSet event of deployment/sync.go.
 func (r *deploymentDecision) scaled(direction, name string, from, to int32) {

@@ -1,8 +1,9 @@
 package rollout
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 // rolloutRecreate ends all old pods before it starts new ones: deployment/recreate.go
@@ -33,7 +34,7 @@ func (r *deploymentDecision) oldPodsRunning() bool {
 		return true
 	}
 	for _, pod := range r.snapshot.Pods {
-		if isTerminal(pod) {
+		if podstate.IsTerminal(pod) {
 			continue
 		}
 		for _, rs := range r.oldSets {
@@ -43,9 +44,4 @@ func (r *deploymentDecision) oldPodsRunning() bool {
 		}
 	}
 	return false
-}
-
-// isTerminal reports whether a pod has ended: pkg/api/v1/pod/util.go IsPodTerminal.
-func isTerminal(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 }

@@ -7,16 +7,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/zeroplane/zeroplane/core/ownership"
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/podcontrol"
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 // burstReplicas is how many pods one plan creates or deletes at most (replicaset/replica_set.go
 // BurstReplicas). The change that the plan makes asks for the next one.
 const burstReplicas = 500
-
-// LaterAvailable is the Kind of the plan.Later that looks for pods which have become available.
-const LaterAvailable = "available"
 
 // ReplicaSetSnapshot is everything that a decision about a ReplicaSet is made on. Its objects are
 // read and never altered.
@@ -38,20 +40,39 @@ type replicaSetDecision struct {
 	set      *appsv1.ReplicaSet
 	now      metav1.Time
 	// claim holds the active pods; terminating those that are on their way out.
-	claim       claimedPods
+	claim       ownership.Claimed[*corev1.Pod]
 	terminating int32
 	plan        plan.Plan
+	*form
+}
+
+// form is what ReplicaSets and ReplicationControllers differ in.
+type form struct {
+	kind      schema.GroupVersionKind
+	resource  schema.GroupVersionResource
+	component string
+	// terminating is set where the status counts the pods that go away.
+	terminating bool
+	// stored is what is written for a set.
+	stored func(*appsv1.ReplicaSet) runtime.Object
+}
+
+var ofReplicaSets = &form{
+	kind: replicaSetKind, resource: plan.ReplicaSets, component: replicaSetComponent, terminating: true,
+	stored: func(rs *appsv1.ReplicaSet) runtime.Object { return rs },
 }
 
 // ReplicaSet decides one step of a ReplicaSet: replicaset/replica_set.go syncReplicaSet. An empty
 // plan means that it has settled. The status write comes last: when a write before it was refused,
 // the status belongs to ReplicaSetFailed and must not be written.
-func ReplicaSet(s ReplicaSetSnapshot) plan.Plan {
-	r, ok := newReplicaSetDecision(s)
+func ReplicaSet(s ReplicaSetSnapshot) plan.Plan { return ofReplicaSets.decide(s) }
+
+func (f *form) decide(s ReplicaSetSnapshot) plan.Plan {
+	r, ok := f.newDecision(s)
 	if !ok {
 		return r.plan
 	}
-	r.plan.Writes = r.claim.writes
+	r.plan.Writes = r.claim.Writes
 	if r.set.DeletionTimestamp == nil {
 		r.manageReplicas()
 	}
@@ -66,19 +87,23 @@ func ReplicaSet(s ReplicaSetSnapshot) plan.Plan {
 // (replicaset/replica_set_utils.go calculateStatus with an error). A condition that is there already
 // stays as it is. Not to be called for a namespace that is terminating, or a pod that is gone.
 func ReplicaSetFailed(s ReplicaSetSnapshot, message string) plan.Plan {
-	r, ok := newReplicaSetDecision(s)
+	return ofReplicaSets.failed(s, message)
+}
+
+func (f *form) failed(s ReplicaSetSnapshot, message string) plan.Plan {
+	r, ok := f.newDecision(s)
 	if ok {
 		r.writeStatus(r.calculateStatus(message))
 	}
 	return r.plan
 }
 
-// newReplicaSetDecision sorts the pods. It is not ok when the selector is invalid.
-func newReplicaSetDecision(s ReplicaSetSnapshot) (*replicaSetDecision, bool) {
+// newDecision sorts the pods. It is not ok when the selector is invalid.
+func (f *form) newDecision(s ReplicaSetSnapshot) (*replicaSetDecision, bool) {
 	rs := s.ReplicaSet
-	r := &replicaSetDecision{snapshot: s, set: rs, now: metav1.NewTime(s.Now).Rfc3339Copy()}
+	r := &replicaSetDecision{snapshot: s, set: rs, now: metav1.NewTime(s.Now).Rfc3339Copy(), form: f}
 	r.plan.Reads = []plan.Read{
-		{Resource: plan.ReplicaSets, Namespace: rs.Namespace, Name: rs.Name},
+		{Resource: f.resource, Namespace: rs.Namespace, Name: rs.Name},
 		{Resource: plan.Pods, Namespace: rs.Namespace, Owner: rs.UID},
 	}
 	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
@@ -90,13 +115,15 @@ func newReplicaSetDecision(s ReplicaSetSnapshot) (*replicaSetDecision, bool) {
 	var activePods []*corev1.Pod
 	for _, pod := range s.Pods {
 		switch {
-		case isActive(pod):
+		case podstate.IsActive(pod):
 			activePods = append(activePods, pod)
-		case isTerminating(pod) && metav1.IsControlledBy(pod, rs) && selector.Matches(labels.Set(pod.Labels)):
+		case podstate.IsTerminating(pod) && metav1.IsControlledBy(pod, rs) && selector.Matches(labels.Set(pod.Labels)):
 			r.terminating++
 		}
 	}
-	r.claim = claimPods(rs, selector, activePods)
+	r.claim = ownership.Claim(ownership.Controller{Object: rs, Kind: f.kind}, plan.Pods, activePods, func(pod *corev1.Pod) bool {
+		return selector.Matches(labels.Set(pod.Labels))
+	})
 	return r, true
 }
 
@@ -104,18 +131,19 @@ func newReplicaSetDecision(s ReplicaSetSnapshot) (*replicaSetDecision, bool) {
 // manageReplicas. (Upstream creates in batches of growing size, so that a refusal does not come 500
 // times over. How a plan is committed is up to whoever commits it.)
 func (r *replicaSetDecision) manageReplicas() {
-	missing := int(sizeOf(r.set)) - len(r.claim.pods)
+	notices := podcontrol.NoticesOf(r.set, r.kind, r.component)
+	missing := int(sizeOf(r.set)) - len(r.claim.Objects)
 	for range min(missing, burstReplicas) {
-		r.plan.Writes = append(r.plan.Writes, r.createPod())
+		r.plan.Writes = append(r.plan.Writes, notices.Create(podcontrol.New(&r.set.Spec.Template, r.set, r.kind), "too few replicas"))
 	}
 	if missing >= 0 {
 		return
 	}
-	for _, pod := range podsToDelete(r.claim.pods, r.relatedPods(), min(-missing, burstReplicas), r.snapshot.Now) {
-		if r.claim.adopted[pod.UID] {
+	for _, pod := range podsToDelete(r.claim.Objects, r.relatedPods(), min(-missing, burstReplicas), r.snapshot.Now) {
+		if r.claim.Adopted[pod.UID] {
 			continue // this plan patches it; the next one deletes it
 		}
-		r.plan.Writes = append(r.plan.Writes, r.deletePod(pod))
+		r.plan.Writes = append(r.plan.Writes, notices.Delete(pod, "too many replicas"))
 	}
 }
 
@@ -125,50 +153,14 @@ func (r *replicaSetDecision) relatedPods() []*corev1.Pod {
 	if metav1.GetControllerOfNoCopy(r.set) == nil {
 		return nil
 	}
-	return append(append([]*corev1.Pod{}, r.claim.pods...), r.snapshot.SiblingPods...)
+	return append(append([]*corev1.Pod{}, r.claim.Objects...), r.snapshot.SiblingPods...)
 }
 
-// createPod is controller_utils.go createPods, with its events.
-func (r *replicaSetDecision) createPod() plan.Write {
-	pod := newPod(r.set)
-	return plan.Write{
-		Verb: plan.Create, Resource: plan.Pods, Namespace: pod.Namespace, Object: pod,
-		Reason:    "too few replicas",
-		OnSuccess: replicaSetNotice(r.set, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: {{name}}"),
-		IfFailed:  replicaSetNotice(r.set, corev1.EventTypeWarning, failedCreate, "Error creating: %v"),
-	}
-}
-
-// deletePod is controller_utils.go DeletePod, with its events.
-func (r *replicaSetDecision) deletePod(pod *corev1.Pod) plan.Write {
-	return plan.Write{
-		Verb: plan.Delete, Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
-		Reason:    "too many replicas",
-		OnSuccess: replicaSetNotice(r.set, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name),
-		IfFailed:  replicaSetNotice(r.set, corev1.EventTypeWarning, failedDelete, "Error deleting: %v"),
-	}
-}
-
-// checkAvailableLater asks to be called when the next ready pod becomes available, for as long as
-// there is one that is not: the end of syncReplicaSet. Upstream falls back to minReadySeconds from
-// now for pods whose ready time is unknown; those become available only by changing, which calls
-// anyway.
+// checkAvailableLater asks to be called when the next ready pod becomes available.
 func (r *replicaSetDecision) checkAvailableLater(status appsv1.ReplicaSetStatus) {
-	minReady, before := r.set.Spec.MinReadySeconds, r.set.Status
-	var due time.Time
-	for _, pod := range r.claim.pods {
-		at := availableAt(pod, minReady)
-		if minReady > 0 && at.After(r.snapshot.Now) && (due.IsZero() || at.Before(due)) {
-			due = at
-		}
-	}
-	waited := minReady > 0 && before.ReadyReplicas != before.AvailableReplicas
-	waits := !due.IsZero()
-	if !waits && (!waited || status.ReadyReplicas != status.AvailableReplicas) {
-		return
-	}
-	r.plan.Later = append(r.plan.Later, plan.Later{
-		At: due, Kind: LaterAvailable,
-		Subject: plan.Ref{Resource: plan.ReplicaSets, Namespace: r.set.Namespace, Name: r.set.Name, UID: r.set.UID},
-	})
+	before := r.set.Status
+	subject := plan.Ref{Resource: r.resource, Namespace: r.set.Namespace, Name: r.set.Name, UID: r.set.UID}
+	r.plan.Later = append(r.plan.Later, podcontrol.AvailableLater(subject, r.claim.Objects, r.set.Spec.MinReadySeconds,
+		podcontrol.Counts{Ready: before.ReadyReplicas, Available: before.AvailableReplicas},
+		podcontrol.Counts{Ready: status.ReadyReplicas, Available: status.AvailableReplicas}, r.snapshot.Now)...)
 }

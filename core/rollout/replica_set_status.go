@@ -8,12 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/zeroplane/zeroplane/core/plan"
-)
-
-// The reasons of the ReplicaFailure condition and of its events, from controller_utils.go.
-const (
-	failedCreate = "FailedCreate"
-	failedDelete = "FailedDelete"
+	"github.com/zeroplane/zeroplane/core/podcontrol"
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 // calculateStatus is replicaset/replica_set_utils.go calculateStatus. failure is the error of the
@@ -21,22 +17,24 @@ const (
 // creates lie in another log, and call again when they are there.
 func (r *replicaSetDecision) calculateStatus(failure string) appsv1.ReplicaSetStatus {
 	status := r.set.Status
-	status.Replicas = int32(len(r.claim.pods)) //nolint:gosec // a number of pods
+	status.Replicas = int32(len(r.claim.Objects)) //nolint:gosec // a number of pods
 	status.FullyLabeledReplicas, status.ReadyReplicas, status.AvailableReplicas = 0, 0, 0
 	template := labels.Set(r.set.Spec.Template.Labels).AsSelectorPreValidated()
-	for _, pod := range r.claim.pods {
+	for _, pod := range r.claim.Objects {
 		if template.Matches(labels.Set(pod.Labels)) {
 			status.FullyLabeledReplicas++
 		}
-		if isReady(pod) {
+		if podstate.IsReady(pod) {
 			status.ReadyReplicas++
 		}
-		if isAvailable(pod, r.set.Spec.MinReadySeconds, r.snapshot.Now) {
+		if podstate.IsAvailable(pod, r.set.Spec.MinReadySeconds, r.snapshot.Now) {
 			status.AvailableReplicas++
 		}
 	}
-	terminating := r.terminating
-	status.TerminatingReplicas = &terminating
+	if r.form.terminating {
+		terminating := r.terminating
+		status.TerminatingReplicas = &terminating
+	}
 
 	failed := replicaSetCondition(&r.set.Status, appsv1.ReplicaSetReplicaFailure) != nil
 	switch {
@@ -50,10 +48,10 @@ func (r *replicaSetDecision) calculateStatus(failure string) appsv1.ReplicaSetSt
 
 func (r *replicaSetDecision) failureReason() string {
 	switch wanted := int(sizeOf(r.set)); {
-	case len(r.claim.pods) < wanted:
-		return failedCreate
-	case len(r.claim.pods) > wanted:
-		return failedDelete
+	case len(r.claim.Objects) < wanted:
+		return podcontrol.FailedCreate
+	case len(r.claim.Objects) > wanted:
+		return podcontrol.FailedDelete
 	default:
 		return ""
 	}
@@ -69,7 +67,7 @@ func (r *replicaSetDecision) writeStatus(status appsv1.ReplicaSetStatus) {
 	updated := r.set.DeepCopy()
 	updated.Status = *status.DeepCopy()
 	r.plan.Writes = append(r.plan.Writes, plan.Write{
-		Verb: plan.UpdateStatus, Resource: plan.ReplicaSets, Namespace: updated.Namespace, Name: updated.Name,
-		Object: updated, Reason: "report the replicas",
+		Verb: plan.UpdateStatus, Resource: r.resource, Namespace: updated.Namespace, Name: updated.Name,
+		Object: r.stored(updated), Reason: "report the replicas",
 	})
 }

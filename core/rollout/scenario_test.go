@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 // TestScenarios runs the golden scripts of testdata/scenarios. A script deploys, edits and watches a world:
@@ -223,7 +225,7 @@ func podState(pod *corev1.Pod) string {
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return "terminating"
-	case isReady(pod):
+	case podstate.IsReady(pod):
 		return "ready"
 	default:
 		return strings.ToLower(string(pod.Status.Phase))

@@ -32,6 +32,8 @@ import (
 	"k8s.io/kubernetes/pkg/features"
 
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/podstate"
+	"github.com/zeroplane/zeroplane/tests/controllers"
 )
 
 // TestControllersOfKubernetesComeToTheSameRest gives the same edits to Kubernetes's own Deployment and
@@ -125,13 +127,9 @@ func newUpstream(t *testing.T) *upstream {
 		t.Fatal(err)
 	}
 	replicaSets := replicaset.NewReplicaSetController(ctx, apps.ReplicaSets(), pods, u.client, replicaset.BurstReplicas)
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
-	var running sync.WaitGroup
-	running.Go(func() { deployments.Run(ctx, 1) })
-	running.Go(func() { replicaSets.Run(ctx, 1) })
-	running.Go(func() { u.kubelet(ctx) })
-	t.Cleanup(func() { cancel(); factory.Shutdown(); running.Wait() })
+	wait := controllers.Run(ctx, factory,
+		func(ctx context.Context) { deployments.Run(ctx, 1) }, func(ctx context.Context) { replicaSets.Run(ctx, 1) }, u.kubelet)
+	t.Cleanup(func() { cancel(); wait() })
 	return u
 }
 
@@ -193,7 +191,7 @@ func (u *upstream) kubelet(ctx context.Context) {
 	defer ticker.Stop()
 	for ctx.Err() == nil {
 		for _, pod := range u.pods() {
-			if pod.Spec.Containers[0].Image != "bad" && !isReady(&pod) {
+			if pod.Spec.Containers[0].Image != "bad" && !podstate.IsReady(&pod) {
 				pod.Status.Phase = corev1.PodRunning
 				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
 				_, _ = u.client.CoreV1().Pods("default").UpdateStatus(ctx, &pod, metav1.UpdateOptions{})

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/zeroplane/zeroplane/core/plan"
+	"github.com/zeroplane/zeroplane/core/podstate"
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -346,7 +347,7 @@ func (w *world) runPod(pod *corev1.Pod) bool {
 		running.Spec.NodeName = "node-" + pod.Name[len(pod.Name)-1:]
 	case pod.Status.Phase == corev1.PodFailed:
 		return false
-	case pod.Spec.Containers[0].Image != "bad" && !isReady(pod):
+	case pod.Spec.Containers[0].Image != "bad" && !podstate.IsReady(pod):
 		running.Status.Phase = corev1.PodRunning
 		running.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(w.now),

@@ -4,32 +4,36 @@ package scheduling
 type around struct {
 	spreads  []*spread
 	interpod *interpod
-	// volumes is what the group mounts, nil for nothing.
+	// volumes is what the group mounts, and devices what it asks for of devices; nil for nothing.
 	volumes *volumes
+	devices *allocating
 	// barred is why no node at all can take the group.
 	barred verdict
 }
 
 // around starts it for a group. The caller releases it.
 func (r *run) around(g group, k *kin) around {
-	volumes := r.cluster.newVolumes(g.class.profile, g.mounts)
+	volumes, devices := r.cluster.newVolumes(g.class.profile, g.mounts), r.cluster.newAllocating(g.class.profile, g.needs, r.now)
 	return around{
 		spreads:  r.cluster.newSpreads(g.class, g.class.spreading.hard, true),
 		interpod: r.cluster.newInterpod(g.class.profile, g.neighbourhood, k, r.heard[k].terms),
 		volumes:  volumes,
-		barred:   bars(g.class, volumes),
+		devices:  devices,
+		barred:   bars(g.class, volumes, devices),
 	}
 }
 
-// bars is why no node at all can take the class and its volumes, found before nodes are looked at.
+// bars is why no node at all can take the class with its volumes and devices, found before nodes are looked at.
 //
 // Upstream: RunPreFilterPlugins in framework/runtime/framework.go.
-func bars(c *class, v *volumes) verdict {
-	if c.affinity.conflict() {
+func bars(c *class, v *volumes, a *allocating) verdict {
+	switch {
+	case c.affinity.conflict():
 		return verdict{plugin: NodeAffinity, reasons: []string{reasonAffinityConflict}}
-	}
-	if v != nil {
+	case v != nil && len(v.barred.reasons) > 0:
 		return v.barred
+	case a != nil:
+		return a.barred
 	}
 	return verdict{}
 }
@@ -37,14 +41,24 @@ func bars(c *class, v *volumes) verdict {
 // isBarred reports whether no node at all can take the group.
 func (a *around) isBarred() bool { return len(a.barred.reasons) > 0 }
 
-// refresh looks at the group's volumes again if what the run has assumed of others may have changed the answers, and
-// reports whether it did.
-func (a *around) refresh(c *Cluster) bool {
-	if !a.volumes.stale() {
-		return false
+// refresh looks at the group's volumes and devices again if what the run has assumed of others may have changed the
+// answers, and reports whether it did.
+func (a *around) refresh(c *Cluster) (anew bool) {
+	if a.devices.stale() {
+		a.devices, anew = a.devices.again(), true
 	}
-	a.volumes = c.newVolumes(a.volumes.profile, a.volumes.mounts)
-	return true
+	if a.volumes.stale() {
+		a.volumes, anew = c.newVolumes(a.volumes.profile, a.volumes.mounts), true
+	}
+	return anew
+}
+
+// fault is what makes no sense about the group, as far as is known, whatever node: nobody looks further then.
+func (a *around) fault() string {
+	if a.devices == nil || a.isBarred() {
+		return ""
+	}
+	return a.devices.fault
 }
 
 func (a *around) release(c *Cluster) {
@@ -120,6 +134,9 @@ func (a *around) judgeRoom(c *class, m *room) verdict {
 	}
 	if plugin, reason, resolvable := a.refusal(m.node.at, &m.moved); reason != "" {
 		return verdict{plugin, []string{reason}, resolvable}
+	}
+	if v := a.devices.refusal(m.node); len(v.reasons) > 0 {
+		return v
 	}
 	if !m.node.declares(c) {
 		return verdict{plugin: NodeDeclaredFeatures, reasons: []string{reasonFeatures}}

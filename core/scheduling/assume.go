@@ -1,8 +1,6 @@
 package scheduling
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -129,20 +127,4 @@ func (s *storage) given(pvc *corev1.PersistentVolumeClaim) bool {
 		}
 	}
 	return false
-}
-
-// promisedFirst puts the pods that were promised a node before the others, and leaves the order otherwise.
-func (s *storage) promisedFirst(waiting []*entry) []*entry {
-	if !slices.ContainsFunc(waiting, s.promised) {
-		return waiting
-	}
-	var first, then []*entry
-	for _, e := range waiting {
-		if s.promised(e) {
-			first = append(first, e)
-		} else {
-			then = append(then, e)
-		}
-	}
-	return append(first, then...)
 }

@@ -187,7 +187,7 @@ func (b *board) best(c *Cluster, salt uint64) (at int, score int64) {
 func (b *board) totals() (totals []int64, constant int64) {
 	open := b.unrefused()
 	avoid, prefer := highestOpen(open, b.avoidances), highestOpen(open, b.preferences)
-	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() {
+	if avoid == 0 && prefer == 0 && b.images == nil && len(b.soft) == 0 && !b.interpod.scored() && !b.devices.scored() {
 		return open, b.byObject(0, 0, 0)
 	}
 	totals = sized(&b.work.totals, len(open))
@@ -203,29 +203,45 @@ func (b *board) totals() (totals []int64, constant int64) {
 	if b.interpod.scored() {
 		b.interpod.addScores(b.class.profile.weights.interpod, totals, sized(&b.work.scores, len(totals)))
 	}
+	if b.devices.scored() {
+		b.devices.addScores(b.class.profile.weights.devices, b.nodes, totals)
+	}
 	return totals, 0
 }
 
-// unrefused is byRoom without the nodes that other pods keep the class off.
+// unrefused is byRoom without the nodes that other pods keep the class off, or that lack devices.
 func (b *board) unrefused() []int64 {
-	if !b.asks() {
+	if !b.asks() && b.devices == nil {
 		return b.byRoom
 	}
 	open := sized(&b.work.open, len(b.byRoom))
 	for i, byRoom := range b.byRoom {
 		open[i] = byRoom
-		if byRoom == closed {
-			continue
-		}
-		if _, reason, _ := b.refusal(i, nil); reason != "" {
+		if byRoom != closed && (b.keptOff(i) || len(b.devices.refusal(b.nodes[i]).reasons) > 0) {
 			open[i] = closed
-		} else if n := b.nodes[i]; len(n.nominated) > 0 {
-			if _, reason, _ := b.refusal(i, &moved{come: b.class.yieldsTo(n)}); reason != "" {
-				open[i] = closed
-			}
+		}
+		if n := b.nodes[i]; byRoom == closed && b.devices != nil && n.node != nil && !n.declares(b.class) {
+			m := n.asIs()
+			b.judge(b.class, &m) // features come after devices, which may have made no sense before
 		}
 	}
 	return open
+}
+
+// keptOff reports whether other pods keep the class off a node.
+func (b *board) keptOff(at int) bool {
+	if !b.asks() {
+		return false
+	}
+	if _, reason, _ := b.refusal(at, nil); reason != "" {
+		return true
+	}
+	n := b.nodes[at]
+	if len(n.nominated) == 0 {
+		return false
+	}
+	_, reason, _ := b.refusal(at, &moved{come: b.class.yieldsTo(n)})
+	return reason != ""
 }
 
 // byObject is the weighted sum of the normalized scores over the node object.

@@ -21,7 +21,6 @@ type budget struct {
 
 // SetBudget adds a PodDisruptionBudget or replaces the one of its name.
 func (c *Cluster) SetBudget(b *policyv1.PodDisruptionBudget) {
-	c.changes++
 	c.DeleteBudget(b.Namespace, b.Name)
 	selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
 	if err != nil || selector.Empty() {
@@ -35,9 +34,10 @@ func (c *Cluster) SetBudget(b *policyv1.PodDisruptionBudget) {
 	})
 }
 
-// DeleteBudget removes a PodDisruptionBudget.
+// DeleteBudget removes a PodDisruptionBudget. Budgets tell which pods had better stay, and keep none from being preempted:
+// they let no pod in.
 func (c *Cluster) DeleteBudget(namespace, name string) {
-	c.changes++
+	c.tellNothing()
 	c.budgets = slices.DeleteFunc(c.budgets, func(b *budget) bool {
 		return b.name == types.NamespacedName{Namespace: namespace, Name: name}
 	})

@@ -84,6 +84,7 @@ func (c *Cluster) classOf(pod *corev1.Pod) *class {
 		shared = newClass(p, pod, spreading)
 		shared.key = string(c.key)
 		c.classes[shared.key] = shared
+		c.devices.mark(shared)
 	}
 	shared.refs++
 	return shared
@@ -102,8 +103,7 @@ func (c *Cluster) release(e *entry) {
 }
 
 func (c *Cluster) releaseClass(cl *class) {
-	if cl.refs--; cl.refs == 0 {
+	if cl.refs--; cl.refs == 0 && cl.kept == nil {
 		delete(c.classes, cl.key)
-		cl.kept = nil
 	}
 }

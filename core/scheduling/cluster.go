@@ -1,6 +1,8 @@
 package scheduling
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,8 +44,13 @@ type Cluster struct {
 	nominations int
 	budgets     []*budget
 	storage     storage
-	// changes counts what rules may read differently, and settledAt was their number when a run asked for nothing.
+	devices     devices
+	// changes counts what rules may read differently, and settledAt was their number when a run asked for nothing. That holds
+	// until the first drivers are given up that a pod waits for, settledUntil; zero for ever.
 	changes, settledAt int
+	settledUntil       time.Time
+	dormitory          dormitory
+	refusals           map[types.UID]pause
 	journal            journal
 	// key is scratch space for building the keys of charges and classes.
 	key []byte
@@ -92,6 +99,11 @@ type entry struct {
 	neighbourhood *neighbourhood
 	// mounts is what it mounts, nil for nothing that the scheduler looks at.
 	mounts *mounts
+	// asleep is how it sleeps, nil if it does not, and message what it was told before.
+	asleep  *sleeper
+	message string
+	// needs is what it asks for of devices, nil for nothing.
+	needs *needs
 }
 
 // NewCluster returns an empty cluster whose pods are placed by profiles, one for each schedulerName: the default profile,
@@ -121,6 +133,9 @@ func NewCluster(profiles ...Profile) *Cluster {
 		neighbourhoods: map[string]*neighbourhood{},
 		carried:        map[string]*carried{},
 		storage:        newStorage(),
+		dormitory:      newDormitory(),
+		refusals:       map[types.UID]pause{},
+		devices:        newDevices(),
 	}
 }
 
@@ -131,8 +146,8 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 		n.node = node
 		return
 	}
-	c.changes++
-	if n.node == nil {
+	old := n.node
+	if old == nil {
 		c.known++
 		c.journal.renew()
 	}
@@ -144,16 +159,17 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 	for _, col := range c.columns {
 		col.set(n.at, node)
 	}
+	tell(c, nodeHint, old, node)
 }
 
 // DeleteNode removes a node. The pods that are on it stay known until they are deleted themselves.
 func (c *Cluster) DeleteNode(name string) {
-	c.changes++
 	at, ok := c.index[name]
 	if !ok || c.nodes[at].node == nil {
 		return
 	}
 	n := c.nodes[at]
+	tell(c, nodeHint, n.node, nil)
 	n.node, n.labels, n.offered = nil, nil, amounts{}
 	c.setImages(n, nil)
 	c.journal.renew()
@@ -167,42 +183,59 @@ func (c *Cluster) DeleteNode(name string) {
 // SetPod adds a pod or replaces the one of its name. Pods with spec.nodeName count on that node until
 // they finish; pods that wait to be placed here are placed by the next Place; others are nothing to us.
 func (c *Cluster) SetPod(pod *corev1.Pod) {
-	name := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	name := nameOf(pod)
 	if e := c.pods[name]; e != nil && c.samePod(e.pod, pod) {
-		if e.on == nil { // what is said of it may be news
-			c.changes++
-		}
 		e.pod = pod
+		if e.on == nil {
+			c.hear(e)
+		}
 		return
 	}
-	c.DeletePod(pod.Namespace, pod.Name)
+	old, was := c.removePod(name)
+	e := c.addPod(name, pod)
+	c.podChanged(old, was, e)
+}
+
+// addPod is SetPod for one of a name that there is none of. It returns nil for pods that are nothing to us.
+func (c *Cluster) addPod(name types.NamespacedName, pod *corev1.Pod) *entry {
 	switch {
 	case pod.Spec.NodeName != "" && !finished(pod):
 		e := &entry{pod: pod, charge: c.chargeOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod)}
 		c.pods[name] = e
 		c.join(e, pod)
 		c.nodeNamed(pod.Spec.NodeName).put(e)
+		return e
 	case c.waits(pod):
 		e := &entry{
 			pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod),
 		}
+		e.needs = needsOf(e.class, pod)
 		c.pods[name] = e
 		c.waiting[name] = e
+		c.dormitory.awake[e] = true
 		c.join(e, pod)
 		if pod.Status.NominatedNodeName != "" {
 			c.nominate(e, c.nodeNamed(pod.Status.NominatedNodeName))
 		}
+		return e
 	}
+	return nil
 }
 
 // DeletePod removes a pod.
 func (c *Cluster) DeletePod(namespace, podName string) {
-	c.changes++
-	name := types.NamespacedName{Namespace: namespace, Name: podName}
+	if old, was := c.removePod(types.NamespacedName{Namespace: namespace, Name: podName}); old != nil {
+		c.podChanged(old, was, nil)
+	}
+}
+
+// removePod takes out the pod of a name, nil if there is none, and tells where it was.
+func (c *Cluster) removePod(name types.NamespacedName) (e *entry, was place) {
 	e, ok := c.pods[name]
 	if !ok {
-		return
+		return nil, place{}
 	}
+	was = placeOf(e)
 	delete(c.pods, name)
 	delete(c.waiting, name)
 	if n := e.on; n != nil {
@@ -214,6 +247,7 @@ func (c *Cluster) DeletePod(namespace, podName string) {
 	}
 	c.part(e)
 	c.release(e)
+	return e, was
 }
 
 // Pending is the number of pods that wait to be placed.

@@ -50,7 +50,7 @@ func (c *Cluster) groupingOf(namespace string) *grouping {
 // touchGrouping has waiting pods of the namespace put into classes again.
 func (c *Cluster) touchGrouping(g *grouping) {
 	g.changed = true
-	c.changes++
+	c.tellNothing() // regroup looks whom it concerns
 }
 
 // SetService adds a Service or replaces the one of its name. Only the selector matters: the pods that it selects are
@@ -113,7 +113,8 @@ func (c *Cluster) DeleteController(kind, namespace, name string) {
 	}
 }
 
-// regroup puts waiting pods into classes again whose Services or controllers have changed.
+// regroup puts waiting pods into classes again whose Services or controllers have changed, and wakes those that are in
+// another.
 func (c *Cluster) regroup() {
 	changed := map[string]bool{}
 	for namespace, g := range c.groupings {
@@ -128,8 +129,12 @@ func (c *Cluster) regroup() {
 	for _, e := range c.waiting {
 		if changed[e.pod.Namespace] && len(e.pod.Spec.TopologySpreadConstraints) == 0 {
 			old := e.class
-			e.class = c.classOf(e.pod)
+			is := c.classOf(e.pod)
 			c.releaseClass(old)
+			if is != old {
+				c.dormitory.stir(e)
+				e.class = is
+			}
 		}
 	}
 }

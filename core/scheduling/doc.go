@@ -48,6 +48,7 @@
 //	defaults.go       its constraints for pods that have none
 //	interpod.go       InterPodAffinity, score weight 2
 //	images.go         ImageLocality, score weight 1
+//	allocating.go     DynamicResources, with its score, weight 2
 //	features.go       NodeDeclaredFeatures
 //	preemption.go     DefaultPreemption, with victims.go, budgets.go and nominations.go
 //	profile.go        KubeSchedulerConfiguration: which of them act, and how
@@ -63,7 +64,20 @@
 // and tells the pod its node (status.nominatedNodeName); when the controllers of volumes have bound the claim, another binds
 // the pod. In between each run serves the pod before all others, which keeps its room.
 //
+// Pods that ask for no devices have nil [needs] (needs.go), and that rule is not asked. For others devices.go knows what there is and who
+// has it, allocator.go asks upstream's allocator, extended.go makes requests of extended resources, reserve.go takes devices for granted and
+// write_devices.go writes that, deallocate.go gives them back. ResourceClaims are in the log of pods.
+//
 // NodeName needs no code: a pod with spec.nodeName is assigned, and never waits.
+//
+// # Who is tried again
+//
+// A pod that failed sleeps until a change may let it in (wake.go): each plugin that refused it somewhere is asked about each
+// change by its hint (wake_nodes.go, wake_room.go, wake_pods.go, wake_volumes.go), and wake_run.go asks them about what a run does
+// itself, and wakes everybody if that does not come true. [Cluster.PlaceWoken] tries those that are awake and places the
+// same as [Cluster.Place], which tries all. There is no periodic retry: upstream has one since some of its hints miss changes.
+// All this is forgotten with the cluster: one that was built anew tries all once. A pod whose binding the API refused is
+// left alone for a while (backoff.go).
 //
 // # What if
 //
@@ -75,8 +89,7 @@
 // Every feasible node is scored; upstream stops at a sample (percentageOfNodesToScore) on clusters
 // of more than 100 nodes. Ties are broken by a hash of the seed, the pod and the node, where
 // upstream draws a random number. Reasons are those of the cluster as the run leaves it, so that a
-// run over an unchanged cluster asks for nothing. There is no periodic retry and so no event that
-// repeats: a change of the cluster is what makes a pod be looked at again.
+// run over an unchanged cluster asks for nothing.
 //
 // Preemption weighs every node, and leaves pods that were placed in the same run to the next. Claims for devices are not
 // looked at. Where upstream fails a pod with an error, since some in-tree volume cannot be translated to its CSI driver or an

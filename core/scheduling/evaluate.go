@@ -23,6 +23,7 @@ const (
 	ImageLocality                   = "ImageLocality"
 	PodTopologySpread               = "PodTopologySpread"
 	InterPodAffinity                = "InterPodAffinity"
+	DynamicResources                = "DynamicResources"
 	NodeDeclaredFeatures            = "NodeDeclaredFeatures"
 )
 
@@ -55,17 +56,16 @@ func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 	if prof == nil {
 		return Evaluation{Message: fmt.Sprintf("no profile places pods whose schedulerName is %q", pod.Spec.SchedulerName)}
 	}
-	like := &entry{
-		pod: pod, class: newClass(prof, pod, c.spreadingOf(pod)), neighbourhood: c.neighbourhoodOf(pod),
-		kin: &kin{namespace: pod.Namespace, labels: pod.Labels}, mounts: c.mountsOf(pod),
-	}
-	defer c.releaseNeighbourhood(like.neighbourhood)
+	like := c.entryLike(pod)
+	like.class = newClass(prof, pod, c.spreadingOf(pod))
+	c.devices.mark(like.class)
+	like.needs = needsOf(like.class, pod)
+	defer c.releaseLike(like)
 	if waiting := c.waiting[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]; waiting != nil {
 		if n := c.withdraw(waiting); n != nil { // it is not in its own way
 			defer c.nominate(waiting, n)
 		}
 	}
-	defer c.releaseMounts(like.mounts)
 	r := newRun(c, 0, now)
 	g := r.groupOf(like)
 	b := r.newBoard(g, like.kin)
@@ -98,10 +98,23 @@ func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 		}
 		e.Nodes[n.name] = one
 	}
-	if !open {
-		e.Message = r.explain(g, like.kin, r.attempt(g, like).outcome(r, g))
+	if !open || prospects.fault() != "" {
+		e.Message = r.explain(g, like.kin, r.attempt(g, like))
 	}
 	return e
+}
+
+// entryLike is an entry for a pod that the cluster need not have, without a class. The caller releases it.
+func (c *Cluster) entryLike(pod *corev1.Pod) *entry {
+	return &entry{
+		pod: pod, neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod),
+		kin: &kin{namespace: pod.Namespace, labels: pod.Labels, leaving: pod.DeletionTimestamp != nil},
+	}
+}
+
+func (c *Cluster) releaseLike(e *entry) {
+	c.releaseNeighbourhood(e.neighbourhood)
+	c.releaseMounts(e.mounts)
 }
 
 // detail is the weighted scores of a board by plugin, by node index.
@@ -145,6 +158,10 @@ func (b *board) detail() detail {
 	if b.interpod.scored() {
 		score(InterPodAffinity, zero)
 		b.interpod.addScores(weights.interpod, d[InterPodAffinity], make([]int64, len(open)))
+	}
+	if b.devices.scored() {
+		score(DynamicResources, zero)
+		b.devices.addScores(weights.devices, b.nodes, d[DynamicResources])
 	}
 	return d
 }

@@ -20,6 +20,16 @@ type request struct {
 type scalarRequest struct {
 	name  corev1.ResourceName
 	value int64
+	// backed is set if devices have to do where a node does not offer it itself.
+	backed bool
+}
+
+// short reports whether a node has too little of it.
+//
+// Upstream: shouldDelegateResourceToDRA in plugins/noderesources/fit.go.
+func (s *scalarRequest) short(offered, used *amounts) bool {
+	there := offered.scalars[s.name]
+	return s.value > there-used.scalars[s.name] && (!s.backed || there != 0)
 }
 
 // newRequest follows computePodResourceRequest in plugins/noderesources/fit.go.
@@ -29,7 +39,7 @@ func newRequest(p *profile, pod *corev1.Pod) request {
 	r.none = !p.Filters[NodeResourcesFit]
 	for _, name := range sortedScalars(r.amounts.scalars) {
 		if value := r.amounts.scalars[name]; value > 0 && !p.ignores(name) {
-			r.scalars = append(r.scalars, scalarRequest{name, value})
+			r.scalars = append(r.scalars, scalarRequest{name: name, value: value})
 		}
 	}
 	return r
@@ -53,8 +63,8 @@ func (r *request) fits(offered, used *amounts) bool {
 		r.storage > 0 && r.storage > offered.storage-used.storage {
 		return false
 	}
-	for _, s := range r.scalars {
-		if s.value > offered.scalars[s.name]-used.scalars[s.name] {
+	for i := range r.scalars {
+		if r.scalars[i].short(offered, used) {
 			return false
 		}
 	}
@@ -77,8 +87,10 @@ func (r *request) shortfalls(offered, used *amounts) (reasons []string, resolvab
 	lacks(corev1.ResourceCPU, r.cpu, offered.cpu, used.cpu)
 	lacks(corev1.ResourceMemory, r.memory, offered.memory, used.memory)
 	lacks(corev1.ResourceEphemeralStorage, r.storage, offered.storage, used.storage)
-	for _, s := range r.scalars {
-		lacks(s.name, s.value, offered.scalars[s.name], used.scalars[s.name])
+	for i := range r.scalars {
+		if s := &r.scalars[i]; s.short(offered, used) {
+			lacks(s.name, s.value, offered.scalars[s.name], used.scalars[s.name])
+		}
 	}
 	return reasons, resolvable
 }

@@ -214,7 +214,7 @@ func (h *hinter) sayTooLarge(request *request) bool {
 func (r *request) all() []scalarRequest {
 	var out []scalarRequest
 	for _, s := range append([]scalarRequest{
-		{corev1.ResourceCPU, r.cpu}, {corev1.ResourceMemory, r.memory}, {corev1.ResourceEphemeralStorage, r.storage},
+		{name: corev1.ResourceCPU, value: r.cpu}, {name: corev1.ResourceMemory, value: r.memory}, {name: corev1.ResourceEphemeralStorage, value: r.storage},
 	}, r.scalars...) {
 		if s.value > 0 {
 			out = append(out, s)
@@ -241,7 +241,7 @@ func (a *amounts) of(name corev1.ResourceName) int64 {
 // lacks is what the node has too little of for a pod.
 func (n *nodeState) lacks(r *request) []lack {
 	var out []lack
-	for _, s := range append([]scalarRequest{{corev1.ResourcePods, 1}}, r.all()...) {
+	for _, s := range append([]scalarRequest{{name: corev1.ResourcePods, value: 1}}, r.all()...) {
 		offered := n.offered.of(s.name)
 		if free := offered - n.used.of(s.name); s.value > free {
 			out = append(out, lack{s.name, s.value, free, offered, float64(s.value-free) / float64(max(offered, 1))})

@@ -71,6 +71,7 @@ func (s *storage) needsDriver(name string) bool {
 
 // csiNode is what a CSINode says.
 type csiNode struct {
+	object  *storagev1.CSINode
 	drivers map[string]bool
 	// limits are the numbers of volumes that the drivers can attach, without those that do not say.
 	limits map[string]int
@@ -78,9 +79,17 @@ type csiNode struct {
 	migrated []string
 }
 
+// of is the object, nil for none.
+func (c *csiNode) of() *storagev1.CSINode {
+	if c == nil {
+		return nil
+	}
+	return c.object
+}
+
 func newCSINode(object *storagev1.CSINode) *csiNode {
 	c := &csiNode{
-		drivers: map[string]bool{}, limits: map[string]int{},
+		object: object, drivers: map[string]bool{}, limits: map[string]int{},
 		migrated: strings.Split(object.Annotations[corev1.MigratedPluginsAnnotationKey], ","),
 	}
 	for i := range object.Spec.Drivers {

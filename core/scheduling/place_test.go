@@ -202,8 +202,7 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 				"p": "b",
 				"q": "0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. " +
 					"preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
-				"r": "0/2 nodes are available: pod affinity terms conflict. " +
-					"preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+				"r": "0/2 nodes are available: pod affinity terms conflict. not found",
 			},
 		},
 		"sidecars count with containers": {
@@ -253,15 +252,19 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 
 func TestPlanBindsWithTheVersionDecidedOn(t *testing.T) {
 	got := scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node("a")}, Pods: []*corev1.Pod{pod("p")}, Now: now}).Plan
+	of := corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: "default", Name: "p", UID: "uid-p", ResourceVersion: "7"}
 	want := plan.Plan{
 		Writes: []plan.Write{{
 			Verb: plan.Bind, Resource: plan.Pods, Namespace: "default", Name: "p", UID: "uid-p",
 			ResourceVersion: "7", Node: "a", Reason: got.Writes[0].Reason,
-		}},
-		Notices: []plan.Notice{{
-			Regarding: corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: "default", Name: "p", UID: "uid-p", ResourceVersion: "7"},
-			Type:      "Normal", Reason: "Scheduled", Message: "Successfully assigned default/p to a",
-			Action: "Binding", Component: "default-scheduler",
+			OnSuccess: &plan.Notice{
+				Regarding: of, Type: "Normal", Reason: "Scheduled", Message: "Successfully assigned default/p to a",
+				Action: "Binding", Component: "default-scheduler",
+			},
+			IfFailed: &plan.Notice{
+				Regarding: of, Type: "Warning", Reason: "FailedScheduling", Message: `running Bind plugin "DefaultBinder": %v`,
+				Action: "Scheduling", Component: "default-scheduler",
+			},
 		}},
 		Reads: []plan.Read{
 			{Resource: plan.Pods, Namespace: "default", Name: "p"},

@@ -2,6 +2,8 @@ package scheduling
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -21,6 +23,8 @@ type Preemption struct {
 	Victims []*corev1.Pod
 	// Message says why no node can take the pod as things are, in upstream's words.
 	Message string
+	// Release is a claim for devices that is given back for it, nil for none.
+	Release *Release
 	// Turn tells the order of decisions.
 	Turn int
 }
@@ -34,8 +38,11 @@ type prospects struct {
 	around
 	refused    []verdict
 	candidates []*candidate
-	// unhelpful is why preemption does not help.
+	// unhelpful is why preemption does not help, and beyond the plugin that refuses the node without victims.
 	unhelpful [][]string
+	beyond    []string
+	// faults are what made no sense when it was tried.
+	faults []string
 	// reasons and dead ends count those of all nodes, and helpful the candidates.
 	reasons, deadEnds map[string]int
 	helpful           int
@@ -48,7 +55,8 @@ func (r *run) prospectsOf(g group, k *kin) *prospects {
 	if p == nil {
 		size := len(r.cluster.nodes)
 		p = &prospects{
-			class: g.class, around: r.around(g, k), refused: make([]verdict, size), candidates: make([]*candidate, size), unhelpful: make([][]string, size),
+			class: g.class, around: r.around(g, k), refused: make([]verdict, size), candidates: make([]*candidate, size), unhelpful: make([][]string, size), beyond: make([]string, size),
+			faults:  make([]string, size),
 			reasons: map[string]int{}, deadEnds: map[string]int{}, seen: len(r.steps),
 		}
 		r.prospects[g] = p
@@ -65,6 +73,9 @@ func (r *run) prospectsOf(g group, k *kin) *prospects {
 	}
 	news, elsewhere := r.steps[p.seen:], p.refresh(r.cluster)
 	p.seen = len(r.steps)
+	if len(news) > 0 && p.fault() != "" { // it may be of a node that has no room by now
+		p.devices, elsewhere = p.devices.again(), true
+	}
 	for _, s := range news {
 		if s.pod != nil && p.asks() {
 			p.follow(s.pod, s.at)
@@ -91,15 +102,27 @@ func (p *prospects) look(r *run, at int) {
 	}
 	p.tell(at, -1)
 	m := n.asIs()
-	p.refused[at], p.candidates[at], p.unhelpful[at] = p.judge(p.class, &m), nil, nil
+	p.refused[at], p.candidates[at], p.unhelpful[at], p.beyond[at], p.faults[at] = p.judge(p.class, &m), nil, nil, "", ""
 	switch v := &p.refused[at]; {
 	case len(v.reasons) == 0 || p.class.neverPreempts || !p.class.profile.Preempts:
 	case !v.resolvable:
 		p.unhelpful[at] = []string{reasonNoHelp}
 	default:
-		p.candidates[at], p.unhelpful[at] = r.victimsOn(p.class, &p.around, n)
+		p.try(r, at)
 	}
 	p.tell(at, 1)
+}
+
+// try looks for the pods that would have to go from a node. What makes no sense about devices there is no fault of the pod,
+// since they were only looked at for that.
+func (p *prospects) try(r *run, at int) {
+	before := p.fault()
+	found, without := r.victimsOn(p.class, &p.around, r.cluster.nodes[at])
+	p.candidates[at], p.unhelpful[at], p.beyond[at] = found, without.reasons, without.plugin
+	if fault := p.fault(); fault != before {
+		p.candidates[at], p.unhelpful[at], p.beyond[at], p.faults[at] = nil, nil, "", fault
+		p.devices.fault = before
+	}
 }
 
 // tell counts what is known of a node.
@@ -148,40 +171,67 @@ type attempt struct {
 	found *candidate
 	// barred is why the pod may not preempt others.
 	barred string
+	// release is a claim for devices that is given back, nil for none.
+	release *Release
+	// stateless is set if nothing was tried, and broken says what made no sense when it was: upstream breaks off.
+	stateless bool
+	broken    string
 }
 
 // attempt looks for the room that can be made for a pod of a group.
 //
 // Upstream: evaluate in framework/preemption/preemption.go.
 func (r *run) attempt(g group, e *entry) attempt {
-	if !g.class.profile.Preempts {
-		return attempt{}
-	}
-	if g.class.neverPreempts {
-		return attempt{barred: reasonNever}
-	}
 	if r.cluster.known == 0 {
 		return attempt{}
 	}
 	p := r.prospectsOf(g, e.kin)
-	if p.isBarred() {
+	if p.fault() != "" {
 		return attempt{}
 	}
-	if r.victimsAreGoing(g, e, p) {
-		return attempt{barred: reasonTerminating}
+	if p.isBarred() && p.barred.plugin != DynamicResources && g.class.profile.Filters[DynamicResources] {
+		return attempt{stateless: true}
 	}
-	at, found := p.best(r.cluster, r.saltOf(e))
-	return attempt{at: at, found: found}
+	a := attempt{release: p.releases(r.cluster.nodes)}
+	switch {
+	case !g.class.profile.Preempts:
+	case g.class.neverPreempts:
+		a.barred = reasonNever
+	case p.isBarred():
+	case r.victimsAreGoing(g, e, p):
+		a.barred = reasonTerminating
+	default:
+		if a.at, a.found = p.best(r.cluster, r.saltOf(e)); a.found == nil {
+			a.broken = aggregate(p.faults)
+		}
+	}
+	return a
+}
+
+// aggregate is several errors as one.
+//
+// Upstream: Error of k8s.io/apimachinery/pkg/util/errors/errors.go.
+func aggregate(errors []string) string {
+	var told []string
+	for _, each := range errors {
+		if each != "" && !slices.Contains(told, each) {
+			told = append(told, each)
+		}
+	}
+	if len(told) < 2 {
+		return strings.Join(told, "")
+	}
+	return "[" + strings.Join(told, ", ") + "]"
 }
 
 // forgets reports whether the pod has no use for its nomination any more.
-func (a attempt) forgets() bool { return a.found == nil && a.barred == "" }
+func (a attempt) forgets() bool { return a.found == nil && a.barred+a.broken == "" && !a.stateless }
 
 // outcome says it in upstream's words.
 func (a attempt) outcome(r *run, g group) string {
 	switch {
-	case a.barred != "":
-		return a.barred
+	case a.barred+a.broken != "":
+		return a.barred + a.broken
 	case a.found != nil:
 		return fmt.Sprintf("found a potential placement for pod on node %s, preempting %d victims", r.cluster.nodes[a.at].name, len(a.found.victims))
 	case r.prospects[g] == nil || !g.class.profile.Preempts:
@@ -203,7 +253,9 @@ func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
 		case a.forgets():
 			r.opened++
 			r.turn++
-			r.forgot[e] = r.turn
+			r.forgot[e] = true
+			r.givenUp = append(r.givenUp, GivenUp{e.pod, r.turn})
+			tell(r.cluster, podHint, e, nil)
 		default:
 			r.nominate(e, nominee)
 		}
@@ -211,37 +263,80 @@ func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
 	}
 	n := r.cluster.nodes[a.at]
 	r.turn++
-	made := Preemption{Pod: e.pod, Node: n.name, Turn: r.turn, Message: r.explain(g, e.kin, a.outcome(r, g))}
+	made := Preemption{Pod: e.pod, Node: n.name, Turn: r.turn, Message: r.explain(g, e.kin, a), Release: a.release}
 	for _, v := range a.found.victims {
 		made.Victims = append(made.Victims, v.pod)
 	}
 	r.preemptions = append(r.preemptions, made)
 	r.yield(n, g.class.priority)
+	if nominee != nil && nominee != n {
+		tell(r.cluster, podHint, e, nil)
+	}
 	r.nominate(e, n)
 	r.neighbours = r.neighbours || r.prospects[g].asks() || r.prospects[g].volumes.demands()
 	return true
 }
 
-// conclude tells why the pods failed that no room could be made for. Pods of a group without nominations fail alike.
+// conclusion is what is said of the pods of a group that failed.
+type conclusion struct {
+	message string
+	refused pluginSet
+	// hopeful is set if room can be made for them in the next run, or something about them makes no sense (faulty).
+	hopeful, faulty bool
+	// release is a claim for devices that is given back, nil for none.
+	release *Release
+}
+
+// conclude tells why the pods failed that no room could be made for. Pods of a group without nominations fail alike, and
+// sleep until somebody may let them in.
 func (r *run) conclude(failed []*entry) []Failure {
 	out := make([]Failure, 0, len(failed))
-	alike := map[group]string{}
+	alike := map[group]conclusion{}
 	for _, e := range failed {
 		g := r.groupOf(e)
-		message, known := alike[g]
-		if !known || e.pod.Status.NominatedNodeName != "" {
+		nominated := e.pod.Status.NominatedNodeName != ""
+		so, known := alike[g]
+		if !known || nominated {
 			nominee := r.withdraw(e)
-			message = r.explain(g, e.kin, r.attempt(g, e).outcome(r, g))
+			a := r.attempt(g, e)
+			so = conclusion{message: r.explain(g, e.kin, a), hopeful: a.found != nil || a.release != nil, release: a.release}
+			if p := r.prospects[g]; p != nil && p.fault() != "" {
+				so.faulty, so.hopeful = true, true
+			}
 			if nominee != nil {
 				r.nominate(e, nominee)
 			}
 		}
-		if e.pod.Status.NominatedNodeName == "" {
-			alike[g] = message
+		if !known && !nominated {
+			so.refused = r.refusedBy(g)
+			alike[g] = so
 		}
-		out = append(out, Failure{Pod: e.pod, Message: message, Forget: r.yielded[e] || r.forgot[e] > 0, Turn: r.forgot[e]})
+		if !nominated && !so.hopeful {
+			r.cluster.dormitory.rest(e, so.refused, so.message)
+		}
+		out = append(out, Failure{Pod: e.pod, Message: so.message, Release: so.release, Fault: so.faulty, Forget: r.yielded[e] || r.forgot[e]})
 	}
 	return out
+}
+
+// refusedBy are the plugins that refuse a group some node, or would without the pods that it may preempt.
+func (r *run) refusedBy(g group) pluginSet {
+	var set pluginSet
+	p := r.prospects[g]
+	if p == nil {
+		return set
+	}
+	if p.isBarred() {
+		return set.with(p.barred.plugin)
+	}
+	for at := range p.refused {
+		for _, plugin := range []string{p.refused[at].plugin, p.beyond[at]} {
+			if plugin != "" {
+				set = set.with(plugin)
+			}
+		}
+	}
+	return set
 }
 
 // victimsAreGoing reports whether the pod has preempted others before, and they have not gone yet.
@@ -249,7 +344,7 @@ func (r *run) conclude(failed []*entry) []Failure {
 // Upstream: PodEligibleToPreemptOthers in plugins/defaultpreemption/default_preemption.go.
 func (r *run) victimsAreGoing(g group, e *entry, p *prospects) bool {
 	at, known := r.cluster.index[e.pod.Status.NominatedNodeName]
-	if r.yielded[e] || r.forgot[e] > 0 || !known || r.cluster.nodes[at].node == nil {
+	if r.yielded[e] || r.forgot[e] || !known || r.cluster.nodes[at].node == nil {
 		return false
 	}
 	if refused := &p.refused[at]; len(refused.reasons) > 0 && !refused.resolvable {
@@ -271,6 +366,7 @@ func (r *run) yield(n *nodeState, priority int32) {
 		if e.class.priority < priority {
 			r.withdraw(e)
 			r.yielded[e] = true
+			tell(r.cluster, podHint, e, nil)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -34,6 +35,10 @@ type Profile struct {
 	// IgnorePreferredTerms has what others prefer not count for pods that prefer nothing (InterPodAffinityArgs).
 	HardPodAffinityWeight int64
 	IgnorePreferredTerms  bool
+	// InitialBackoff and MaxBackoff bound the pause after the API refused what was asked for a pod, which doubles.
+	InitialBackoff, MaxBackoff time.Duration
+	// BindingTimeout is how long drivers may take to make devices ready (DynamicResourcesArgs).
+	BindingTimeout time.Duration
 	// VolumeShape turns the part of storage that is used, in percent, into a score (VolumeBindingArgs).
 	VolumeShape Shape
 }
@@ -85,7 +90,13 @@ func (s Shape) at(utilization int64) int64 {
 }
 
 // PreFiltering are the plugins that have something to say of all nodes.
-var PreFiltering = map[string]bool{NodeAffinity: true, VolumeRestrictions: true, VolumeBinding: true, VolumeZone: true}
+var PreFiltering = map[string]bool{NodeAffinity: true, VolumeRestrictions: true, VolumeBinding: true, VolumeZone: true, DynamicResources: true}
+
+// initialBackoff and maxBackoff are upstream's (podInitialBackoffSeconds and podMaxBackoffSeconds).
+const (
+	initialBackoff = time.Second
+	maxBackoff     = 10 * time.Second
+)
 
 // DefaultProfile is upstream's.
 //
@@ -95,15 +106,16 @@ func DefaultProfile() Profile {
 		SchedulerName: SchedulerName, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Preempts: true, SystemDefaults: true, HardPodAffinityWeight: 1,
 		Weights: map[string]int64{
 			TaintToleration: 3, NodeAffinity: 2, NodeResourcesFit: 1, VolumeBinding: 1, PodTopologySpread: 2, InterPodAffinity: 2,
-			NodeResourcesBalancedAllocation: 1, ImageLocality: 1,
+			DynamicResources: 2, NodeResourcesBalancedAllocation: 1, ImageLocality: 1,
 		},
-		Fit:         Scoring{Strategy: LeastAllocated, Resources: []WeightedResource{{corev1.ResourceCPU, 1}, {corev1.ResourceMemory, 1}}},
-		Balanced:    []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory},
-		VolumeShape: Shape{{0, maxScore}, {100, 0}},
+		Fit:            Scoring{Strategy: LeastAllocated, Resources: []WeightedResource{{corev1.ResourceCPU, 1}, {corev1.ResourceMemory, 1}}},
+		Balanced:       []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory},
+		VolumeShape:    Shape{{0, maxScore}, {100, 0}},
+		InitialBackoff: initialBackoff, MaxBackoff: maxBackoff, BindingTimeout: 10 * time.Minute,
 	}
 	for _, name := range []string{
 		NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit, VolumeRestrictions, NodeVolumeLimits, VolumeBinding,
-		VolumeZone, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures,
+		VolumeZone, PodTopologySpread, InterPodAffinity, DynamicResources, NodeDeclaredFeatures,
 	} {
 		p.Filters[name] = true
 		if PreFiltering[name] {
@@ -119,7 +131,7 @@ type profile struct {
 	required  *nodeaffinity.NodeSelector
 	preferred *nodeaffinity.PreferredSchedulingTerms
 	// weights are those of the plugins.
-	weights struct{ taints, affinity, fit, volumes, spread, interpod, balanced, images int64 }
+	weights struct{ taints, affinity, fit, volumes, spread, interpod, devices, balanced, images int64 }
 	// plain is set when CPU and memory are scored as by default, which is done without lists.
 	plain bool
 }
@@ -128,7 +140,7 @@ func newProfile(p Profile) *profile {
 	out := &profile{Profile: p}
 	w := &out.weights
 	w.taints, w.affinity, w.fit, w.volumes = p.Weights[TaintToleration], p.Weights[NodeAffinity], p.Weights[NodeResourcesFit], p.Weights[VolumeBinding]
-	w.spread, w.interpod = p.Weights[PodTopologySpread], p.Weights[InterPodAffinity]
+	w.spread, w.interpod, w.devices = p.Weights[PodTopologySpread], p.Weights[InterPodAffinity], p.Weights[DynamicResources]
 	w.balanced, w.images = p.Weights[NodeResourcesBalancedAllocation], p.Weights[ImageLocality]
 	out.plain = p.Fit.Strategy == LeastAllocated && isCPUAndMemory(p.Fit.Resources) && len(p.Balanced) == 2 &&
 		p.Balanced[0] == corev1.ResourceCPU && p.Balanced[1] == corev1.ResourceMemory

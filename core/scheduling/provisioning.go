@@ -30,6 +30,14 @@ type storageClass struct {
 	topologies []labels.Selector
 }
 
+// of is the object, nil for none.
+func (c *storageClass) of() *storagev1.StorageClass {
+	if c == nil {
+		return nil
+	}
+	return c.StorageClass
+}
+
 func newStorageClass(object *storagev1.StorageClass) *storageClass {
 	class := &storageClass{StorageClass: object}
 	for _, term := range object.AllowedTopologies {

@@ -55,6 +55,14 @@ type capacity struct {
 	selector labels.Selector
 }
 
+// of is the object, nil for none.
+func (c *capacity) of() *storagev1.CSIStorageCapacity {
+	if c == nil {
+		return nil
+	}
+	return c.CSIStorageCapacity
+}
+
 func newStorage() storage {
 	return storage{
 		claims:      map[types.NamespacedName]*claim{},
@@ -75,19 +83,28 @@ func newStorage() storage {
 
 // SetClaim adds a PersistentVolumeClaim or replaces the one of its name.
 func (c *Cluster) SetClaim(pvc *corev1.PersistentVolumeClaim) {
-	c.changes++
 	c.storage.version++
-	c.storage.claimNamed(types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}).object = pvc
+	found := c.storage.claimNamed(types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name})
+	old := found.object
+	found.object = pvc
+	tell(c, claimHint, old, pvc)
 }
 
 // DeleteClaim removes a PersistentVolumeClaim.
 func (c *Cluster) DeleteClaim(namespace, name string) {
-	c.changes++
-	if found := c.storage.claims[types.NamespacedName{Namespace: namespace, Name: name}]; found != nil {
+	if found := c.storage.claims[types.NamespacedName{Namespace: namespace, Name: name}]; found != nil && found.object != nil {
 		c.storage.version++
+		old := found.object
 		found.object = nil
+		tell(c, claimHint, old, nil)
 		c.storage.dropUnused(found)
 	}
+}
+
+// mounted reports whether pods mount a claim.
+func (s *storage) mounted(pvc *corev1.PersistentVolumeClaim) bool {
+	found := s.claims[types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}]
+	return found != nil && found.refs > 0
 }
 
 func (s *storage) claimNamed(name types.NamespacedName) *claim {
@@ -108,8 +125,7 @@ func (s *storage) dropUnused(c *claim) {
 
 // SetVolume adds a PersistentVolume or replaces the one of its name.
 func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
-	c.changes++
-	c.DeleteVolume(pv.Name)
+	old := c.storage.removeVolume(pv.Name)
 	c.storage.version++
 	v, class := newVolume(pv), classOfVolume(pv)
 	c.storage.volumes[pv.Name] = v
@@ -118,85 +134,110 @@ func (c *Cluster) SetVolume(pv *corev1.PersistentVolume) {
 	}
 	c.storage.ofClass[class][pv.Name] = v
 	delete(c.storage.sorted, class)
+	tell(c, volumeHint, old, pv)
 }
 
 // DeleteVolume removes a PersistentVolume.
 func (c *Cluster) DeleteVolume(name string) {
-	c.changes++
-	v := c.storage.volumes[name]
+	if old := c.storage.removeVolume(name); old != nil {
+		tell(c, volumeHint, old, nil)
+	}
+}
+
+// removeVolume takes out the volume of a name and returns it, nil if there is none.
+func (s *storage) removeVolume(name string) *corev1.PersistentVolume {
+	v := s.volumes[name]
 	if v == nil {
-		return
+		return nil
 	}
-	c.storage.version++
-	delete(c.storage.volumes, name)
+	s.version++
+	delete(s.volumes, name)
 	class := classOfVolume(v.object)
-	delete(c.storage.sorted, class)
-	if delete(c.storage.ofClass[class], name); len(c.storage.ofClass[class]) == 0 {
-		delete(c.storage.ofClass, class)
+	delete(s.sorted, class)
+	if delete(s.ofClass[class], name); len(s.ofClass[class]) == 0 {
+		delete(s.ofClass, class)
 	}
+	return v.object
 }
 
 // SetStorageClass adds a StorageClass or replaces the one of its name.
 func (c *Cluster) SetStorageClass(class *storagev1.StorageClass) {
-	c.changes++
 	c.storage.version++
+	old := c.storage.classes[class.Name].of()
 	c.storage.classes[class.Name] = newStorageClass(class)
+	tell(c, classHint, old, class)
 }
 
 // DeleteStorageClass removes a StorageClass.
 func (c *Cluster) DeleteStorageClass(name string) {
-	c.changes++
 	c.storage.version++
+	old := c.storage.classes[name].of()
 	delete(c.storage.classes, name)
+	if old != nil {
+		tell(c, classHint, old, nil)
+	}
 }
 
 // SetCSINode adds a CSINode or replaces the one of its name.
 func (c *Cluster) SetCSINode(node *storagev1.CSINode) {
-	c.changes++
 	c.storage.version++
+	old := c.storage.csiNodes[node.Name].of()
 	c.storage.csiNodes[node.Name] = newCSINode(node)
+	tell(c, csiNodeHint, old, node)
 }
 
 // DeleteCSINode removes a CSINode.
 func (c *Cluster) DeleteCSINode(name string) {
-	c.changes++
 	c.storage.version++
+	old := c.storage.csiNodes[name].of()
 	delete(c.storage.csiNodes, name)
+	if old != nil {
+		tell(c, csiNodeHint, old, nil)
+	}
 }
 
 // SetCSIDriver adds a CSIDriver or replaces the one of its name.
 func (c *Cluster) SetCSIDriver(driver *storagev1.CSIDriver) {
-	c.changes++
+	old := c.storage.drivers[driver.Name]
 	c.storage.drivers[driver.Name] = driver
+	tell(c, driverHint, old, driver)
 }
 
 // DeleteCSIDriver removes a CSIDriver.
 func (c *Cluster) DeleteCSIDriver(name string) {
-	c.changes++
+	old := c.storage.drivers[name]
 	delete(c.storage.drivers, name)
+	if old != nil {
+		tell(c, driverHint, old, nil)
+	}
 }
 
 // SetStorageCapacity adds a CSIStorageCapacity or replaces the one of its name.
 func (c *Cluster) SetStorageCapacity(object *storagev1.CSIStorageCapacity) {
-	c.changes++
 	found := &capacity{CSIStorageCapacity: object}
 	if object.NodeTopology != nil {
 		// The API server validates selectors: one that it let through in an older version selects nothing.
 		found.selector, _ = metav1.LabelSelectorAsSelector(object.NodeTopology)
 	}
-	c.storage.capacities[types.NamespacedName{Namespace: object.Namespace, Name: object.Name}] = found
+	name := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
+	old := c.storage.capacities[name].of()
+	c.storage.capacities[name] = found
+	tell(c, capacityHint, old, object)
 }
 
 // DeleteStorageCapacity removes a CSIStorageCapacity.
 func (c *Cluster) DeleteStorageCapacity(namespace, name string) {
-	c.changes++
-	delete(c.storage.capacities, types.NamespacedName{Namespace: namespace, Name: name})
+	of := types.NamespacedName{Namespace: namespace, Name: name}
+	old := c.storage.capacities[of].of()
+	delete(c.storage.capacities, of)
+	if old != nil {
+		tell(c, capacityHint, old, nil)
+	}
 }
 
 // SetAttachment adds a VolumeAttachment or replaces the one of its name.
 func (c *Cluster) SetAttachment(va *storagev1.VolumeAttachment) {
-	c.changes++
-	c.DeleteAttachment(va.Name)
+	old := c.storage.removeAttachment(va.Name)
 	c.storage.version++
 	node := va.Spec.NodeName
 	if c.storage.attachments[node] == nil {
@@ -204,18 +245,27 @@ func (c *Cluster) SetAttachment(va *storagev1.VolumeAttachment) {
 	}
 	c.storage.attachments[node][va.Name] = va
 	c.storage.attachedTo[va.Name] = node
+	tell(c, attachmentHint, old, va)
 }
 
 // DeleteAttachment removes a VolumeAttachment.
 func (c *Cluster) DeleteAttachment(name string) {
-	c.changes++
-	node, known := c.storage.attachedTo[name]
+	if old := c.storage.removeAttachment(name); old != nil {
+		tell(c, attachmentHint, old, nil)
+	}
+}
+
+// removeAttachment takes out the VolumeAttachment of a name and returns it, nil if there is none.
+func (s *storage) removeAttachment(name string) *storagev1.VolumeAttachment {
+	node, known := s.attachedTo[name]
 	if !known {
-		return
+		return nil
 	}
-	c.storage.version++
-	delete(c.storage.attachedTo, name)
-	if delete(c.storage.attachments[node], name); len(c.storage.attachments[node]) == 0 {
-		delete(c.storage.attachments, node)
+	s.version++
+	old := s.attachments[node][name]
+	delete(s.attachedTo, name)
+	if delete(s.attachments[node], name); len(s.attachments[node]) == 0 {
+		delete(s.attachments, node)
 	}
+	return old
 }

@@ -3,6 +3,7 @@ package scheduling
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -191,14 +192,20 @@ func (c *Cluster) releaseNeighbourhood(n *neighbourhood) {
 
 // SetNamespace adds a namespace or replaces the one of its name: terms may choose it by its labels.
 func (c *Cluster) SetNamespace(namespace *corev1.Namespace) {
-	c.changes++
+	old, known := c.namespaces[namespace.Name]
+	if known && maps.Equal(old, namespace.Labels) {
+		return
+	}
 	c.namespaces[namespace.Name] = namespace.Labels
+	tell(c, namespaceHint, nil, namespace)
 }
 
 // DeleteNamespace removes a namespace.
 func (c *Cluster) DeleteNamespace(name string) {
-	c.changes++
-	delete(c.namespaces, name)
+	if _, known := c.namespaces[name]; known {
+		delete(c.namespaces, name)
+		tell(c, namespaceHint, nil, nil)
+	}
 }
 
 // wants reports whether a pod would count itself among those that it must be near to.

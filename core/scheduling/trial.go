@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -88,6 +89,17 @@ func (t *trial) setVolume(pv *corev1.PersistentVolume) {
 		t.later(func() { c.SetVolume(object) })
 		c.SetVolume(pv)
 	}
+}
+
+// setResourceClaim is SetResourceClaim.
+func (t *trial) setResourceClaim(claim *resourceapi.ResourceClaim) {
+	c := t.cluster
+	if old := c.devices.claims[nameOfClaim(claim)]; old != nil {
+		t.later(func() { c.SetResourceClaim(old) })
+	} else {
+		t.later(func() { c.DeleteResourceClaim(claim.Namespace, claim.Name) })
+	}
+	c.SetResourceClaim(claim)
 }
 
 // setController is SetController for one that is not there yet; one that is there keeps its selector.

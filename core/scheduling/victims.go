@@ -26,10 +26,10 @@ type candidate struct {
 }
 
 // victimsOn looks for the fewest and least important pods of lower priority whose going makes room on a node that has
-// refused the class; nil and why, if all of them are not enough.
+// refused the class; nil and why, with the plugin that refuses it then, if all of them are not enough.
 //
 // Upstream: SelectVictimsOnNode in plugins/defaultpreemption/default_preemption.go.
-func (r *run) victimsOn(c *class, a *around, n *nodeState) (*candidate, []string) {
+func (r *run) victimsOn(c *class, a *around, n *nodeState) (*candidate, verdict) {
 	var victims []*entry
 	for _, e := range n.pods {
 		if priorityOf(e.pod) < c.priority {
@@ -37,7 +37,7 @@ func (r *run) victimsOn(c *class, a *around, n *nodeState) (*candidate, []string
 		}
 	}
 	if len(victims) == 0 {
-		return nil, []string{reasonNoVictims}
+		return nil, verdict{reasons: []string{reasonNoVictims}}
 	}
 
 	// 1. Without all of them.
@@ -47,7 +47,7 @@ func (r *run) victimsOn(c *class, a *around, n *nodeState) (*candidate, []string
 		left.remove(e)
 	}
 	if v := a.judgeOthers(c, &left); len(v.reasons) > 0 {
-		return nil, v.reasons
+		return nil, v
 	}
 
 	// 2. As many as possible stay: first those whose budgets want them to, and of them the most important first.
@@ -74,11 +74,11 @@ func (r *run) victimsOn(c *class, a *around, n *nodeState) (*candidate, []string
 		}
 	}
 	if len(found.victims) == 0 {
-		return nil, []string{"expected at least one victim pod on node \"" + n.name + "\""}
+		return nil, verdict{reasons: []string{"expected at least one victim pod on node \"" + n.name + "\""}}
 	}
 	slices.SortFunc(found.victims, r.byImportance)
 	found.sumUp(r)
-	return found, nil
+	return found, verdict{}
 }
 
 // byImportance has the pods first that had better stay.

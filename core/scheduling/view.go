@@ -1,5 +1,7 @@
 package scheduling
 
+import "slices"
+
 // view is what the rules that ask nothing about other nodes say of each node to a class, by node index. It is kept between
 // runs, and brought up to date where nodes were touched since.
 type view struct {
@@ -28,7 +30,8 @@ const (
 type journal struct {
 	epoch   int
 	touched []int32
-	views   []*class
+	// views are the classes whose views are kept, that of the longest ago first.
+	views []*class
 	// spare are arrays that nobody uses.
 	spare view
 }
@@ -71,18 +74,25 @@ func (c *Cluster) newView(cl *class) view {
 	return v
 }
 
-// keep has the next run find a view.
+// keep has the next run find a view. Its class stays for as long, also without pods: the next may be like the last.
 func (c *Cluster) keep(v view) {
 	j := &c.journal
 	v.class.kept = &v
-	if j.views = append(j.views, v.class); len(j.views) <= keptViews {
+	if at := slices.Index(j.views, v.class); at >= 0 {
+		j.views = slices.Delete(j.views, at, at+1)
+	}
+	j.views = append(j.views, v.class)
+	if len(j.views) <= keptViews {
 		return
 	}
 	oldest := j.views[0]
-	j.views = append(j.views[:0], j.views[1:]...)
-	if oldest.kept != nil && oldest != v.class {
+	j.views = slices.Delete(j.views, 0, 1)
+	if oldest.kept != nil {
 		j.spare = *oldest.kept
 		oldest.kept = nil
+	}
+	if oldest.refs == 0 {
+		delete(c.classes, oldest.key)
 	}
 }
 

@@ -100,8 +100,19 @@ func inOrder[T any](all map[string]T) []T {
 func written[T any](objects []T, writes []plan.Write, nameOf func(T) string) []T {
 	out := slices.Clone(objects)
 	for _, w := range writes {
-		if o, ok := any(w.Object).(T); ok {
-			out[slices.IndexFunc(out, func(old T) bool { return nameOf(old) == w.Name })] = o
+		at := slices.IndexFunc(out, func(old T) bool { return nameOf(old) == w.Name })
+		if at >= 0 && w.Verb == plan.Delete && w.Resource == plan.ResourceClaims {
+			out = slices.Delete(out, at, at+1)
+			continue
+		}
+		o, ok := any(w.Object).(T)
+		if !ok {
+			continue
+		}
+		if at >= 0 {
+			out[at] = o
+		} else {
+			out = append(out, o)
 		}
 	}
 	return out

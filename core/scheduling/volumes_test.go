@@ -114,8 +114,10 @@ func room(node, size string) *storagev1.CSIStorageCapacity {
 }
 
 const (
-	helpless = " preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
-	nobody   = " preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
+	// stateless is what upstream says where a plugin before DynamicResources has refused a pod before nodes were looked at.
+	stateless = " not found"
+	helpless  = " preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+	nobody    = " preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
 )
 
 // TestVolumesDecideWhereAPodGoes has scenarios for each of upstream's four plugins. There are two nodes, a in zone a and b
@@ -149,7 +151,7 @@ func TestVolumesDecideWhereAPodGoes(t *testing.T) {
 		},
 		"VolumeRestrictions: a claim that is missing is waited for": {
 			in:   scheduling.Input{Pods: []*corev1.Pod{pod("p", mounting("c"))}},
-			want: map[string]string{"p": `0/2 nodes are available: persistentvolumeclaim "c" not found.` + helpless},
+			want: map[string]string{"p": `0/2 nodes are available: persistentvolumeclaim "c" not found.` + stateless},
 		},
 		"NodeVolumeLimits: a node attaches so many volumes, and pods of one run count": {
 			in: scheduling.Input{
@@ -185,21 +187,21 @@ func TestVolumesDecideWhereAPodGoes(t *testing.T) {
 		},
 		"VolumeBinding: a claim that does not wait for a pod is waited for": {
 			in:   scheduling.Input{Pods: []*corev1.Pod{pod("p", mounting("c"))}, Claims: claims{claim("c", "now")}},
-			want: map[string]string{"p": "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims." + helpless},
+			want: map[string]string{"p": "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims." + stateless},
 		},
 		"VolumeBinding: a claim that lost its volume is of no use": {
 			in: scheduling.Input{Pods: []*corev1.Pod{pod("p", mounting("c"))}, Claims: claims{
 				claim("c", "now", boundTo("v"), func(pvc *corev1.PersistentVolumeClaim) { pvc.Status.Phase = corev1.ClaimLost }),
 			}},
-			want: map[string]string{"p": `0/2 nodes are available: persistentvolumeclaim "c" bound to non-existent persistentvolume "v".` + helpless},
+			want: map[string]string{"p": `0/2 nodes are available: persistentvolumeclaim "c" bound to non-existent persistentvolume "v".` + stateless},
 		},
 		"VolumeBinding: the claim of an ephemeral volume is waited for": {
 			in:   scheduling.Input{Pods: []*corev1.Pod{pod("p", scratch)}},
-			want: map[string]string{"p": `0/2 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "p-scratch".` + helpless},
+			want: map[string]string{"p": `0/2 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "p-scratch".` + stateless},
 		},
 		"VolumeBinding: and it must be the pod's own": {
 			in:   scheduling.Input{Pods: []*corev1.Pod{pod("p", scratch)}, Claims: claims{claim("p-scratch", "now")}},
-			want: map[string]string{"p": "0/2 nodes are available: PVC default/p-scratch was not created for pod default/p (pod is not owner)." + helpless},
+			want: map[string]string{"p": "0/2 nodes are available: PVC default/p-scratch was not created for pod default/p (pod is not owner)." + stateless},
 		},
 		"VolumeBinding: a volume is for one claim, and pods of one run get different ones": {
 			in: scheduling.Input{
@@ -253,7 +255,7 @@ func TestVolumesDecideWhereAPodGoes(t *testing.T) {
 		},
 		"VolumeZone: a volume that is missing is waited for": {
 			in:   scheduling.Input{Pods: []*corev1.Pod{pod("p", mounting("c"))}, Claims: claims{claim("c", "now", boundTo("v"))}},
-			want: map[string]string{"p": `0/2 nodes are available: persistentvolume "v" not found.` + helpless},
+			want: map[string]string{"p": `0/2 nodes are available: persistentvolume "v" not found.` + stateless},
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -337,7 +339,7 @@ func TestAPodIsBoundAfterItsClaims(t *testing.T) {
 	c.SetClaim(claim("made", "made", boundTo("w"), func(pvc *corev1.PersistentVolumeClaim) { pvc.Annotations[selectedNode] = "a" }))
 	c.SetVolume(volume("w", "made"))
 	last := c.Place(1, now).Plan
-	if len(last.Writes) != 1 || last.Writes[0].Verb != plan.Bind || last.Writes[0].Node != "a" || len(last.Notices) != 1 {
+	if len(last.Writes) != 1 || last.Writes[0].Verb != plan.Bind || last.Writes[0].Node != "a" || last.Writes[0].OnSuccess == nil {
 		t.Errorf("the last plan is %+v", last)
 	}
 }
@@ -439,8 +441,7 @@ func TestPodsWithoutTheirClaimWaitAmongOthers(t *testing.T) {
 			p.CreationTimestamp = metav1.NewTime(now.Add(time.Duration(second) * time.Second))
 		}
 	}
-	absent := `0/1 nodes are available: persistentvolumeclaim "absent" not found. ` +
-		"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+	absent := `0/1 nodes are available: persistentvolumeclaim "absent" not found.` + stateless
 	got := outcome(scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node("a")}, Now: now, Pods: []*corev1.Pod{
 		pod("p", mounting("absent"), made(1)), pod("q", made(2)), pod("r", mounting("absent"), made(3)),
 	}}))

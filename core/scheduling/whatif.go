@@ -244,6 +244,9 @@ func (w *whatIf) carryOut(result *Result) {
 		for _, pvc := range placed.Claims {
 			w.setClaim(pvc)
 		}
+		for _, use := range placed.Devices {
+			w.setResourceClaim(use.After)
+		}
 		w.moves[name] = Move{Pod: placed.Pod, Origin: w.originOf(name), From: w.from[name], Node: placed.Node}
 		w.order = append(w.order, name)
 	}
@@ -270,12 +273,16 @@ func (w *whatIf) fail(failures []Failure) {
 		kin           *kin
 		neighbourhood *neighbourhood
 		mounts        *mounts
+		needs         *needs
 	}
 	hints := map[kind][]Hint{}
 	for _, f := range failures {
 		name := nameOf(f.Pod)
 		e := w.cluster.waiting[name]
-		k := kind{e.class, e.kin, e.neighbourhood, e.mounts}
+		k := kind{e.class, e.kin, e.neighbourhood, e.mounts, nil}
+		if w.cluster.devices.concern(e.needs) {
+			k.needs = e.needs
+		}
 		if _, known := hints[k]; !known && len(hints) < hintedKinds {
 			hints[k] = w.cluster.Hints(f.Pod, w.cluster.Evaluate(f.Pod, w.now.Time), w.now.Time)
 		}

@@ -291,4 +291,16 @@ func replay(c *scheduling.Cluster, in scheduling.Input) {
 	for _, o := range in.Attachments {
 		c.SetAttachment(o)
 	}
+	for _, o := range in.ResourceClaims {
+		c.SetResourceClaim(o)
+	}
+	for _, o := range in.ResourceSlices {
+		c.SetResourceSlice(o)
+	}
+	for _, o := range in.DeviceClasses {
+		c.SetDeviceClass(o)
+	}
+	for _, o := range in.DeviceTaintRules {
+		c.SetDeviceTaintRule(o)
+	}
 }

@@ -20,16 +20,13 @@ const maxNote = 1024
 // planOf turns a result into writes, notices and the read set. Nodes lie in another log than pods, so
 // what a node offers may still change between the decision and its commit, as it may upstream.
 func planOf(result *Result, now time.Time) plan.Plan {
-	var p plan.Plan
+	p := devicesPlan(result)
 	nodes := map[string]bool{}
 	for _, placed := range result.Placements {
 		nodes[placed.Node] = true
-		if placed.Waits {
-			p.Writes = append(p.Writes, nominate(placed)...)
-		} else {
+		p.Writes = append(p.Writes, prepare(placed)...)
+		if !placed.Waits {
 			p.Writes = append(p.Writes, bind(placed))
-			p.Notices = append(p.Notices, notice(placed.Pod, corev1.EventTypeNormal, "Scheduled", "Binding",
-				fmt.Sprintf("Successfully assigned %s/%s to %s", placed.Pod.Namespace, placed.Pod.Name, placed.Node)))
 		}
 		p.Reads = append(p.Reads, plan.Read{
 			Resource: plan.Pods, Namespace: placed.Pod.Namespace, Name: placed.Pod.Name,
@@ -51,7 +48,7 @@ func planOf(result *Result, now time.Time) plan.Plan {
 		if failed.Forget {
 			nominee = ""
 		}
-		p.Merge(reportOf(failed.Pod, failed.Message, nominee, now))
+		p.Merge(report{failed.Pod, reasonOf(&failed), failed.Message, nominee}.plan(now))
 	}
 	// Volumes and claims are in another log than pods.
 	for _, placed := range result.Placements {
@@ -73,7 +70,7 @@ func preemptionsOf(result *Result, now time.Time) plan.Plan {
 				p.Merge(preempt(victim, made.Pod, made.Node, now))
 			}
 		}
-		p.Merge(reportOf(made.Pod, made.Message, made.Node, now))
+		p.Merge(report{made.Pod, corev1.PodReasonUnschedulable, made.Message, made.Node}.plan(now))
 		p.Reads = append(p.Reads,
 			plan.Read{Resource: plan.Pods, Namespace: made.Pod.Namespace, Name: made.Pod.Name},
 			plan.Read{Resource: plan.Pods, Node: made.Node})
@@ -108,33 +105,60 @@ func updateStatus(pod *corev1.Pod, reason string) plan.Write {
 	}
 }
 
-// reportOf says on a pod why it has no node, and which it may get, as far as that is news.
+// report is what a pod is told about why it has no node, and which it may get.
+type report struct {
+	pod                      *corev1.Pod
+	reason, message, nominee string
+}
+
+// reasonOf tells an error from a lack of room.
+func reasonOf(failed *Failure) string {
+	if failed.Fault {
+		return corev1.PodReasonSchedulerError
+	}
+	return corev1.PodReasonUnschedulable
+}
+
+// plan says it on the pod, as far as it is news.
 //
 // Upstream: handleSchedulingFailure in pkg/scheduler/schedule_one.go.
-func reportOf(pod *corev1.Pod, message, nominee string, now time.Time) plan.Plan {
+func (r report) plan(now time.Time) plan.Plan {
 	var p plan.Plan
-	if pod.Status.NominatedNodeName == nominee && known(pod, message) {
+	if r.pod.Status.NominatedNodeName == r.nominee && r.known() {
 		return p
 	}
-	changed := pod.DeepCopy()
-	news := setCondition(changed, corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable, message, now)
-	changed.Status.NominatedNodeName = nominee
+	changed := r.pod.DeepCopy()
+	news := setCondition(changed, corev1.PodScheduled, corev1.ConditionFalse, r.reason, r.message, now)
+	changed.Status.NominatedNodeName = r.nominee
 	p.Writes = append(p.Writes, updateStatus(changed, "no node can take the pod"))
 	if news {
-		p.Notices = append(p.Notices, notice(changed, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", truncate(message)))
+		p.Notices = append(p.Notices, notice(changed, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", truncate(r.message)))
 	}
 	return p
 }
 
-// nominate tells that a pod is about to be bound to a node, once its claims are.
+// known reports whether a pod tells of itself that it has no node, and why.
+func known(pod *corev1.Pod, message string) bool {
+	return report{pod: pod, reason: corev1.PodReasonUnschedulable, message: message}.known()
+}
+
+// prepare tells that a pod is about to be bound to a node, once its claims are, and what claim its extended resources are
+// had by.
 //
 // Upstream: runBindingCycle in pkg/scheduler/schedule_one.go, with the feature gate NominatedNodeNameForExpectation, which
-// is on.
-func nominate(placed Placement) []plan.Write {
-	if placed.Pod.Status.NominatedNodeName == placed.Node {
+// is on, and patchPodExtendedResourceClaimStatus in plugins/dynamicresources/extendeddynamicresources.go.
+func prepare(placed Placement) []plan.Write {
+	told := !placed.Waits || placed.Pod.Status.NominatedNodeName == placed.Node
+	if told && placed.ExtendedClaim == nil {
 		return nil
 	}
 	pod := placed.Pod.DeepCopy()
+	if placed.ExtendedClaim != nil {
+		pod.Status.ExtendedResourceClaimStatus = placed.ExtendedClaim
+	}
+	if !placed.Waits {
+		return []plan.Write{updateStatus(pod, "its extended resources are had by a claim")}
+	}
 	pod.Status.NominatedNodeName = placed.Node
 	return []plan.Write{updateStatus(pod, "its claims are bound first")}
 }
@@ -159,11 +183,17 @@ func bindClaims(placed Placement) []plan.Write {
 	return writes
 }
 
+// bind gives a pod its node, and tells so or why it was refused.
+//
+// Upstream: handleBindingCycleError in pkg/scheduler/schedule_one.go, of RunBindPlugins in framework/runtime/framework.go.
 func bind(placed Placement) plan.Write {
+	done := notice(placed.Pod, corev1.EventTypeNormal, "Scheduled", "Binding",
+		fmt.Sprintf("Successfully assigned %s/%s to %s", placed.Pod.Namespace, placed.Pod.Name, placed.Node))
+	refused := notice(placed.Pod, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", `running Bind plugin "DefaultBinder": %v`)
 	return plan.Write{
 		Verb: plan.Bind, Resource: plan.Pods, Namespace: placed.Pod.Namespace, Name: placed.Pod.Name,
 		UID: placed.Pod.UID, ResourceVersion: placed.Pod.ResourceVersion, Node: placed.Node,
-		Reason: because(placed),
+		Reason: because(placed), IfFailed: &refused, OnSuccess: &done,
 	}
 }
 
@@ -174,11 +204,10 @@ func because(placed Placement) string {
 	return fmt.Sprintf("best score, %d", placed.Score)
 }
 
-// known reports whether a pod says already why it has no node.
-func known(pod *corev1.Pod, message string) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse &&
-			c.Reason == corev1.PodReasonUnschedulable && c.Message == message
+// known reports whether the pod says already why it has no node.
+func (r report) known() bool {
+	return slices.ContainsFunc(r.pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == r.reason && c.Message == r.message
 	})
 }
 

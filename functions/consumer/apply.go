@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 
 	"github.com/zeroplane/zeroplane/adapters/planclient"
@@ -60,6 +61,12 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 // Scale asks the API for the scale of an object, as the component's user. It fails as the API does.
 func (b *Batch) Scale(ctx context.Context, who string, of plan.Ref) (*autoscalingv1.Scale, error) {
 	return b.client(who).Scale(ctx, of)
+}
+
+// Review asks the API, as the component's user, whether somebody may do something by what roles and bindings say now. It fails
+// as the API does.
+func (b *Batch) Review(ctx context.Context, who string, question authorizationv1.SubjectAccessReviewSpec) (allowed bool, err error) {
+	return b.client(who).Review(tablelog.Begin(ctx), question)
 }
 
 // Refused takes a write that the API refused for a failure, for functions to which a refusal means

@@ -127,6 +127,7 @@ func (c *Cluster) forFunction(fn Function) *Cluster {
 
 // Ring takes an event: a log moved, or something is due. It does not block.
 func (c *Cluster) Ring(e cloudevents.Event) {
+	now := tablelog.Now()
 	switch e.Type() {
 	case events.ChangedType:
 		changed, err := events.ParseChanged(e)
@@ -138,7 +139,7 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 		for _, r := range c.runners {
 			if r.listens(changed.Group) {
 				heard = true
-				r.ring()
+				r.ring(now)
 			}
 		}
 		if !heard { // still, the cluster was written to and must settle
@@ -160,7 +161,7 @@ func (c *Cluster) Ring(e cloudevents.Event) {
 		}
 		for _, r := range c.runners {
 			if r.fn.Name == due.Function {
-				r.ring()
+				r.ring(now)
 			}
 		}
 	}
@@ -180,7 +181,7 @@ func (c *Cluster) Ask(ctx context.Context, function string, later ...plan.Later)
 	}
 	for _, r := range c.runners {
 		if r.fn.Name == function {
-			r.ring()
+			r.ring(tablelog.Now())
 		}
 	}
 	c.arm()
@@ -199,8 +200,9 @@ func (c *Cluster) Wake(ctx context.Context) error {
 	defer c.leave()
 	err := c.wake(ctx)
 	if err != nil {
+		now := tablelog.Now()
 		for _, r := range c.runners {
-			r.ring()
+			r.ring(now)
 		}
 	}
 	c.arm()
@@ -208,6 +210,8 @@ func (c *Cluster) Wake(ctx context.Context) error {
 }
 
 func (c *Cluster) wake(ctx context.Context) error {
+	now := tablelog.Now()
+	ctx = tablelog.BeginAt(ctx, now)
 	c.ledger.reload()
 	due, err := c.ledger.functionsDue(ctx, c.now())
 	if err != nil {
@@ -219,7 +223,7 @@ func (c *Cluster) wake(ctx context.Context) error {
 			return fmt.Errorf("waking %s: %w", r.fn.Name, err)
 		}
 		if behind || due[r.fn.Name] {
-			r.ring()
+			r.ring(now)
 		}
 	}
 	return nil
@@ -227,19 +231,6 @@ func (c *Cluster) wake(ctx context.Context) error {
 
 // Discover returns what the API server serves.
 func (c *Cluster) Discover() (*apiserver.Discovered, error) { return c.api.Discover() }
-
-// snapshot loads the current state of log groups.
-func (c *Cluster) snapshot(ctx context.Context, groups []string) (*Snapshot, error) {
-	s := &Snapshot{States: map[string]*tablelog.State{}, decoder: c.decoder}
-	for _, g := range groups {
-		state, err := c.Logs[g].Current(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("loading the log %s: %w", g, err)
-		}
-		s.States[g] = state
-	}
-	return s, nil
-}
 
 // client returns the client of a component, such as "replicaset-controller".
 func (c *Cluster) client(component string) *planclient.Client {
@@ -289,6 +280,22 @@ func (c *Cluster) leave() {
 	c.idle.Broadcast()
 	if c.active == 0 {
 		c.quieten()
+	}
+}
+
+// awaitAlone waits until the caller's run is the only one, for as long as patience at most.
+func (s *shared) awaitAlone(patience time.Duration) {
+	over := false
+	defer time.AfterFunc(patience, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		s.idle.Broadcast()
+	}).Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.active > 1 && !s.stopped && !over {
+		s.idle.Wait()
 	}
 }
 
@@ -487,10 +494,10 @@ func (c *Cluster) Missed() bool { return slices.ContainsFunc(c.runners, (*runner
 
 // ringMissed rings for those.
 func (c *Cluster) ringMissed() bool {
-	rang := false
+	rang, now := false, tablelog.Now()
 	for _, r := range c.runners {
 		if r.missed() {
-			r.ring()
+			r.ring(now)
 			rang = true
 		}
 	}

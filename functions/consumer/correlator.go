@@ -47,11 +47,11 @@ func (c passiveClock) Now() time.Time                  { return c() }
 func (c passiveClock) Since(t time.Time) time.Duration { return c().Sub(t) }
 
 // writes returns the writes of notices, one for each Event.
-func (c *correlator) writes(notices []plan.Notice) []plan.Write {
+func (c *correlator) writes(notices []observed) []plan.Write {
 	var out []plan.Write
 	at := map[types.NamespacedName]int{}
 	for _, n := range notices {
-		ev, patch := c.correlate(event(n, c.now()))
+		ev, patch := c.correlate(event(n.notice, n.at))
 		if ev == nil {
 			continue
 		}

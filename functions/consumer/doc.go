@@ -7,6 +7,8 @@
 //	runner.go    one function of one cluster: from cursor to head, again and again until at head
 //	ledger.go    the rows behind it: cursors, and what is due later
 //	apply.go     carrying out a plan, and deciding again when it was stale
+//	step.go      one step of a controller, and what comes of a refused write
+//	owners.go    whose an object is, and when a refused write is tried again
 //	recorder.go  notices become Kubernetes Events
 //	cluster.go   all functions of one cluster, and when they are done
 //

@@ -104,6 +104,12 @@ func (s Set) Sorted() []Named {
 	return out
 }
 
+// Pending returns what the function put off before for a subject, of a kind, and has not handled. Another instance may
+// have put off something since.
+func (b *Batch) Pending(ctx context.Context, of plan.Ref, kind string) (plan.Later, bool, error) {
+	return b.ledger.pending(ctx, b.function, of, kind)
+}
+
 // PutOff returns what the batch has put off so far.
 func (b *Batch) PutOff() []plan.Later {
 	b.mu.Lock()

@@ -189,6 +189,19 @@ func (l *ledger) dueFor(ctx context.Context, function string, now time.Time) ([]
 	return out, nil
 }
 
+// pending returns what a function put off for a subject, of a kind.
+func (l *ledger) pending(ctx context.Context, function string, of plan.Ref, kind string) (plan.Later, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(ctx); err != nil {
+		return plan.Later{}, false, err
+	}
+	if d := l.due.get(subject(function, plan.Later{Subject: of, Kind: kind})); d != nil {
+		return d.Later, true, nil
+	}
+	return plan.Later{}, false, nil
+}
+
 // functionsDue returns the names of the functions for which something is due, or whose pause is over.
 func (l *ledger) functionsDue(ctx context.Context, now time.Time) (map[string]bool, error) {
 	l.mu.Lock()

@@ -111,6 +111,25 @@ func TestALaterOfTheSameSubjectAndKindReplacesTheEarlier(t *testing.T) {
 	}
 }
 
+func TestWhatIsPutOffCanBeAskedForByItsSubjectAndKind(t *testing.T) {
+	store := memory.New()
+	want := later("retry", "a", 5)
+	want.Delay = time.Minute
+	settle(t, open(store), nil, []plan.Later{want, later("other", "a", 6), later("retry", "b", 7)})
+	l := open(store) // the next instance
+	got, found, err := l.pending(t.Context(), "jobs", want.Subject, "retry")
+	if err != nil || !found || !got.At.Equal(want.At) || got.Delay != time.Minute {
+		t.Errorf("got %+v, %v, %v", got, found, err)
+	}
+	if _, found, err = l.pending(t.Context(), "nodes", want.Subject, "retry"); err != nil || found {
+		t.Errorf("another function has it: %v, %v", found, err)
+	}
+	settle(t, l, []plan.Later{got}, nil)
+	if _, found, err = l.pending(t.Context(), "jobs", want.Subject, "retry"); err != nil || found {
+		t.Errorf("it is there after it was handled: %v, %v", found, err)
+	}
+}
+
 func TestALaterThatKeepsLeavesTheEarlierUntilItWasHandled(t *testing.T) {
 	store := memory.New()
 	l := open(store)

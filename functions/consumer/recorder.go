@@ -18,20 +18,28 @@ import (
 const (
 	// recordDelay lets what a notice tells of go first, and gathers more of its kind.
 	recordDelay = 300 * time.Millisecond
-	// maxNotices that wait to be written; more are dropped, as upstream's broadcaster does.
-	maxNotices = 10000
+	// maxRecordDelay is how long a notice gives way to functions that go on running.
+	maxRecordDelay = 30 * time.Second
+	// maxNotices that wait to be written; more are dropped, as upstream's broadcaster does beyond 1,000.
+	maxNotices = 20000
 	// noticesAtOnce are written in one scope: they share transactions.
 	noticesAtOnce = 50
 )
 
+// observed is a notice with the time at which it was given.
+type observed struct {
+	notice plan.Notice
+	at     time.Time
+}
+
 // recorder writes notices as Kubernetes Events, behind the functions' backs: they are for people,
-// and nothing waits for them.
+// and nothing waits for them. It gives way to functions that run.
 type recorder struct {
 	cluster    *Cluster
 	correlator *correlator
 
 	mu      sync.Mutex
-	queue   []plan.Notice
+	queue   []observed
 	running bool
 }
 
@@ -45,7 +53,10 @@ func (r *recorder) record(notices []plan.Notice) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.queue = append(r.queue, notices...)
+	now := r.cluster.now()
+	for _, n := range notices {
+		r.queue = append(r.queue, observed{n, now})
+	}
 	if drop := len(r.queue) - maxNotices; drop > 0 {
 		r.queue = r.queue[drop:]
 	}
@@ -58,6 +69,7 @@ func (r *recorder) record(notices []plan.Notice) {
 func (r *recorder) run() {
 	defer r.cluster.leave()
 	for {
+		r.giveWay()
 		r.mu.Lock()
 		n := min(len(r.queue), noticesAtOnce)
 		batch := r.queue[:n:n]
@@ -72,9 +84,20 @@ func (r *recorder) run() {
 	}
 }
 
+// giveWay waits until no function runs, or the first notice has waited for long enough.
+func (r *recorder) giveWay() {
+	r.mu.Lock()
+	patience := maxRecordDelay
+	if len(r.queue) > 0 {
+		patience -= r.cluster.now().Sub(r.queue[0].at)
+	}
+	r.mu.Unlock()
+	r.cluster.awaitAlone(patience)
+}
+
 // write writes what becomes of a batch of notices. Together it is refused for one of its writes, such as
 // the patch of an Event that is gone; then each is written by itself, and again if that was done before.
-func (r *recorder) write(ctx context.Context, batch []plan.Notice) {
+func (r *recorder) write(ctx context.Context, batch []observed) {
 	writes := r.correlator.writes(batch)
 	if len(writes) == 0 || r.apply(ctx, writes...) == nil {
 		return

@@ -50,11 +50,20 @@ func newRecording(t *testing.T) *recording {
 	return r
 }
 
+// give writes notices in one batch.
+func (r *recording) give(notices ...plan.Notice) {
+	batch := make([]observed, len(notices))
+	for i, n := range notices {
+		batch[i] = observed{n, r.time}
+	}
+	r.write(r.t.Context(), batch)
+}
+
 // times records a notice n times, a second apart and each in its batch.
 func (r *recording) times(n int, notice plan.Notice) {
 	r.t.Helper()
 	for range n {
-		r.write(r.t.Context(), []plan.Notice{notice})
+		r.give(notice)
 		r.time = r.time.Add(time.Second)
 	}
 }
@@ -112,7 +121,7 @@ func TestTheSameNoticeIsOneEventThatIsCounted(t *testing.T) {
 	r := newRecording(t)
 	began := r.time
 	r.times(3, scaling("up"))
-	r.write(t.Context(), []plan.Notice{scaling("up"), scaling("up")}) // in one batch, too
+	r.give(scaling("up"), scaling("up")) // in one batch, too
 	events := r.stored()
 	if len(events) != 1 {
 		t.Fatalf("%d events", len(events))
@@ -125,7 +134,7 @@ func TestTheSameNoticeIsOneEventThatIsCounted(t *testing.T) {
 func TestTheSameNoticeInOneBatchIsCreatedWithItsCount(t *testing.T) {
 	r := newRecording(t)
 	up, full := scaling("up"), failedScheduling("1")
-	r.write(t.Context(), []plan.Notice{up, full, up, full, full, up, up})
+	r.give(up, full, up, full, full, up, up)
 	if diff := cmp.Diff(map[string]int32{"up": 4, full.Message: 3}, r.counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -198,9 +207,9 @@ func TestASeriesEndsSixMinutesAfterItsLast(t *testing.T) {
 func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
 	r := newRecording(t)
 	batch := []plan.Notice{scaling("up"), scaling("down"), failedScheduling("1")}
-	r.write(t.Context(), batch)
+	r.give(batch...)
 	r.forget()
-	r.write(t.Context(), append(batch, scaling("sideways")))
+	r.give(append(batch, scaling("sideways"))...)
 	if diff := cmp.Diff(map[string]int32{"up": 2, "down": 2, "no room at 1": 2, "sideways": 1}, r.counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -210,7 +219,7 @@ func TestARefusedEventDoesNotTakeOthersWithIt(t *testing.T) {
 	r := newRecording(t)
 	astray := scaling("astray")
 	astray.Regarding.Namespace = "absent"
-	r.write(t.Context(), []plan.Notice{astray, scaling("up")})
+	r.give(astray, scaling("up"))
 	if diff := cmp.Diff(map[string]int32{"up": 1}, r.counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
@@ -228,6 +237,53 @@ func TestARecorderIsIdleAfterItsNoticesAreWritten(t *testing.T) {
 		time.Sleep(recordDelay / 10)
 	}
 	if got := r.counts(); !maps.Equal(got, map[string]int32{"up": 2}) || r.cluster.Busy() || r.running {
+		t.Errorf("counts: %v", got)
+	}
+}
+
+// settled waits until nothing runs.
+func (r *recording) settled() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), waitLimit)
+	defer cancel()
+	if err := r.cluster.rest(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestNoticesGiveWayToAFunctionThatRuns(t *testing.T) {
+	r := newRecording(t)
+	if !r.cluster.enter() {
+		t.Fatal("the cluster has stopped")
+	}
+	began := r.time
+	r.record([]plan.Notice{scaling("up")})
+	time.Sleep(2 * recordDelay) // for long enough that it would be written
+	if got := r.counts(); len(got) > 0 {
+		t.Errorf("written beside a function: %v", got)
+	}
+	r.time = began.Add(time.Second)
+	r.cluster.leave()
+	r.settled()
+	events := r.stored()
+	if len(events) != 1 || !events[0].FirstTimestamp.Time.Equal(began) {
+		t.Errorf("want one event of %v: %v", began, events)
+	}
+}
+
+func TestNoticesDoNotGiveWayForever(t *testing.T) {
+	r := newRecording(t)
+	if !r.cluster.enter() {
+		t.Fatal("the cluster has stopped")
+	}
+	defer r.cluster.leave()
+	r.queue = append(r.queue, observed{scaling("up"), r.time.Add(-maxRecordDelay)})
+	r.record([]plan.Notice{scaling("up")})
+	deadline := time.Now().Add(waitLimit)
+	for len(r.stored()) == 0 && time.Now().Before(deadline) {
+		time.Sleep(recordDelay / 10)
+	}
+	if got := r.counts(); !maps.Equal(got, map[string]int32{"up": 2}) {
 		t.Errorf("counts: %v", got)
 	}
 }

@@ -31,6 +31,8 @@ type runner struct {
 	running bool
 	again   bool
 	stopped bool
+	// rung is when the function was last rung: its next batch holds at least what was committed by then.
+	rung tablelog.Moment
 	// cursor is nil until it was read.
 	cursor   map[string]uint64
 	unstored bool
@@ -38,9 +40,11 @@ type runner struct {
 }
 
 // ring starts the runner, or tells it to look once more. Where everything is held, the next Wake finds what there is.
-func (r *runner) ring() {
+// All who are rung for one thing are given the same moment, so that the first of them looks at a log for all.
+func (r *runner) ring(at tablelog.Moment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.rung = max(r.rung, at)
 	if r.stopped {
 		return
 	}
@@ -65,8 +69,9 @@ func (r *runner) run() {
 	for {
 		r.mu.Lock()
 		r.again = false
+		ctx := tablelog.BeginAt(r.cluster.ctx, r.rung)
 		r.mu.Unlock()
-		more, err := r.batch(r.cluster.ctx)
+		more, err := r.batch(ctx)
 		if err != nil {
 			r.failed(err)
 		} else {
@@ -106,7 +111,7 @@ func (r *runner) failed(err error) {
 
 // batch handles what there is. It reports whether there may be more.
 func (r *runner) batch(ctx context.Context) (bool, error) {
-	ctx = table.WithOrigin(tablelog.Begin(ctx), "function/"+r.fn.Name)
+	ctx = table.WithOrigin(ctx, "function/"+r.fn.Name)
 	cursor, err := r.at(ctx)
 	if err != nil {
 		return false, err
@@ -243,16 +248,16 @@ func (r *runner) behind(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// missed reports whether this instance knows of changes past the cursor, reading nothing. A function that failed does
-// not miss them: it comes again by its due row.
+// missed reports whether this instance knows of changes past the cursor, or may have made one that it does not know of, reading
+// nothing. A function that failed does not miss them: it comes again by its due row.
 func (r *runner) missed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cursor == nil || r.failures > 0 || r.stopped {
+	if r.failures > 0 || r.stopped {
 		return false
 	}
 	for _, group := range r.fn.Groups {
-		if r.cluster.Logs[group].Seen() > r.cursor[group] {
+		if log := r.cluster.Logs[group]; log.InDoubt() || r.cursor != nil && log.Seen() > r.cursor[group] {
 			return true
 		}
 	}

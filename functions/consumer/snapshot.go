@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,6 +17,69 @@ import (
 type Snapshot struct {
 	States  map[string]*tablelog.State
 	decoder kubestorage.Decoder
+}
+
+// maxCuts is how often logs are looked at again because others have moved meanwhile.
+const maxCuts = 3
+
+// snapshot loads the current state of log groups, so that no state lacks what had been committed before a change that another
+// one holds: who sees a pod sees its owner, if it has one. While others write without a pause that takes too many looks, and then
+// it holds for each state and those before it, in the order of the groups.
+func (c *Cluster) snapshot(ctx context.Context, groups []string) (*Snapshot, error) {
+	views := make([]tablelog.View, len(groups))
+	look := func(ctx context.Context, i int) (err error) {
+		if views[i], err = c.Logs[groups[i]].View(ctx); err != nil {
+			return fmt.Errorf("loading the log %s: %w", groups[i], err)
+		}
+		return nil
+	}
+	for i := range groups {
+		if err := look(ctx, i); err != nil {
+			return nil, err
+		}
+	}
+	for cut := 1; !even(views); cut++ {
+		for i := range groups {
+			at := newestBut(views, i)
+			switch {
+			case cut == maxCuts:
+				at = tablelog.Now()
+			case views[i].Holds > at:
+				continue
+			}
+			if err := look(tablelog.BeginAt(ctx, at), i); err != nil {
+				return nil, err
+			}
+		}
+		if cut == maxCuts {
+			break
+		}
+	}
+	s := &Snapshot{States: make(map[string]*tablelog.State, len(groups)), decoder: c.decoder}
+	for i, g := range groups {
+		s.States[g] = views[i].State
+	}
+	return s, nil
+}
+
+// even reports whether each view holds what was committed before the changes that the others hold.
+func even(views []tablelog.View) bool {
+	for i := range views {
+		if views[i].Holds <= newestBut(views, i) {
+			return false
+		}
+	}
+	return true
+}
+
+// newestBut is when the newest change of all logs but one had been committed.
+func newestBut(views []tablelog.View, but int) (newest tablelog.Moment) {
+	for i := range views {
+		if i != but {
+			newest = max(newest, views[i].Newest)
+		}
+	}
+	return newest
 }
 
 // At returns the revisions of the snapshot's states.

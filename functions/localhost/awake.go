@@ -23,16 +23,28 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/webhook"
 	"github.com/zeroplane/zeroplane/core/scheduling"
 	"github.com/zeroplane/zeroplane/events"
+	"github.com/zeroplane/zeroplane/functions/access"
+	"github.com/zeroplane/zeroplane/functions/attachdetach"
+	"github.com/zeroplane/zeroplane/functions/certificates"
 	"github.com/zeroplane/zeroplane/functions/consumer"
+	"github.com/zeroplane/zeroplane/functions/daemonsets"
 	"github.com/zeroplane/zeroplane/functions/disruption"
+	"github.com/zeroplane/zeroplane/functions/endpoints"
+	"github.com/zeroplane/zeroplane/functions/jobs"
 	"github.com/zeroplane/zeroplane/functions/kubelets"
 	"github.com/zeroplane/zeroplane/functions/lifecycle"
 	"github.com/zeroplane/zeroplane/functions/metrics"
+	"github.com/zeroplane/zeroplane/functions/nodeipam"
 	"github.com/zeroplane/zeroplane/functions/nodes"
 	"github.com/zeroplane/zeroplane/functions/placement"
 	"github.com/zeroplane/zeroplane/functions/quota"
+	"github.com/zeroplane/zeroplane/functions/resourceclaims"
+	"github.com/zeroplane/zeroplane/functions/servicecidrs"
 	"github.com/zeroplane/zeroplane/functions/signals"
+	"github.com/zeroplane/zeroplane/functions/statefulsets"
+	"github.com/zeroplane/zeroplane/functions/tokens"
 	"github.com/zeroplane/zeroplane/functions/upkeep"
+	"github.com/zeroplane/zeroplane/functions/volumes"
 	"github.com/zeroplane/zeroplane/functions/workloads"
 )
 
@@ -122,14 +134,12 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 	if err != nil {
 		return nil, err
 	}
+	functions, err := h.functions(a, keys)
+	if err != nil {
+		return nil, err
+	}
 	a.functions = consumer.New(consumer.Options{
-		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server,
-		Functions: []consumer.Function{
-			workloads.Function(), placement.Function(h.opts.Profiles...), nodes.Function(), kubelets.Function(),
-			lifecycle.Function(string(h.rootCA)), disruption.Function(), quota.Function(), upkeep.Function(),
-			signals.DrainFunction(),
-			metrics.Function(metrics.Options{Store: h.store, Partition: info.Partition(), Samples: a.samples}),
-		},
+		Name: info.Name, Partition: info.Partition(), Store: h.store, Logs: logs, API: a.server, Functions: functions,
 		Identity: identity, Held: h.opts.Front.Freezes, Settled: func(next time.Time) bool { return h.settled(a, next) }, Now: time.Now,
 	})
 	h.connect(a, bell)
@@ -141,6 +151,30 @@ func (h *Host) wake(info cluster.Info) (*awake, error) {
 		a.server.Mount(managePath, http.HandlerFunc(h.manage))
 	}
 	return a, nil
+}
+
+// functions are those of a cluster, which has keys.
+func (h *Host) functions(a *awake, keys cluster.Keys) ([]consumer.Function, error) {
+	authority, err := keys.Authority()
+	if err != nil {
+		return nil, err
+	}
+	accountTokens, err := keys.AccountTokens()
+	if err != nil {
+		return nil, err
+	}
+	rootCA := string(h.rootCA)
+	all := []consumer.Function{
+		workloads.Function(), statefulsets.Function(), daemonsets.Function(), jobs.Function(), placement.Function(h.opts.Profiles...), nodes.Function(), kubelets.Function(),
+		lifecycle.Function(rootCA), disruption.Function(), endpoints.Function(), quota.Function(), access.Function(), upkeep.Function(), signals.DrainFunction(),
+		volumes.Function(), attachdetach.Function(), resourceclaims.Function(), servicecidrs.Function(),
+		certificates.Function(certificates.Options{Authority: authority, RootCA: rootCA}), tokens.Function(tokens.Options{Tokens: accountTokens, RootCA: rootCA}),
+		metrics.Function(metrics.Options{Store: h.store, Partition: a.info.Partition(), Samples: a.samples}),
+	}
+	if len(h.opts.PodRanges) > 0 {
+		all = append(all, nodeipam.Function(h.opts.PodRanges, cluster.ServicePrefix()))
+	}
+	return all, nil
 }
 
 // connect has what is written to a cluster ring.
@@ -159,13 +193,15 @@ func (h *Host) connect(a *awake, bell *doorbell.Bell) {
 }
 
 // identity is who a component is: a controller of kube-system with its bootstrap rights, the
-// scheduler, or one of ours that upstream has no role for.
+// scheduler, the controller manager or the API server itself, or one of ours that upstream has no role for.
 func identity(component string) user.Info {
 	switch component {
 	case kubelets.Component, consumer.EventRecorder, signals.Component:
 		return &user.DefaultInfo{Name: "zeroplane:" + component, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
-	case "system:kube-scheduler":
+	case user.KubeScheduler, user.KubeControllerManager:
 		return apiserver.Component(component)
+	case user.APIServerUser:
+		return apiserver.System
 	default:
 		return apiserver.ServiceAccount(component)
 	}
@@ -184,7 +220,9 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 		}
 		a.rest()
 		if !h.opts.Front.Freezes {
-			h.memory.settled()
+			if !h.opts.KeepMemory {
+				h.memory.settled()
+			}
 			go h.clusters.sleepExcess()
 		}
 	}

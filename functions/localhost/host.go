@@ -28,6 +28,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/table/pebble"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/adapters/webhook"
+	"github.com/zeroplane/zeroplane/core/nodeipam"
 	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
@@ -54,6 +55,8 @@ type Options struct {
 	Kubeconfig string
 	// SimulateNodes of the default cluster.
 	SimulateNodes int
+	// PodRanges are the ranges from which nodes get theirs; none to leave nodes as they come.
+	PodRanges []nodeipam.Range
 	// MaxAwake clusters are kept in memory while they rest.
 	MaxAwake int
 	// CacheBytes bounds the memory that the objects of all clusters take, as estimated; 0 for no bound.
@@ -80,6 +83,9 @@ type Options struct {
 	Pushes Publisher
 	// Stream, if set, gets an event of each log that moves, for whoever wants to know.
 	Stream Publisher
+	// KeepMemory is set where memory that a burst has left is not to be given back to the operating system, since others in this
+	// process have a use for it.
+	KeepMemory bool
 }
 
 // Front is what clients reach a host through.

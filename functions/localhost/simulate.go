@@ -38,10 +38,11 @@ func (h *Host) simulateNodes(ctx context.Context, n int) error {
 		if state.Get("core/nodes/"+name) != nil {
 			continue
 		}
-		p.Writes = append(p.Writes, plan.Write{
-			Verb: plan.Create, Resource: plan.Nodes, Name: name,
-			Object: kubelet.NewNode(name, i, kubelet.NodeOptions{Pods: simulatedPods, Now: time.Now()}),
-		})
+		node := kubelet.NewNode(name, i, kubelet.NodeOptions{Pods: simulatedPods, Now: time.Now()})
+		if len(h.opts.PodRanges) > 0 {
+			node.Spec.PodCIDR, node.Spec.PodCIDRs = "", nil // it gets one, as others do
+		}
+		p.Writes = append(p.Writes, plan.Write{Verb: plan.Create, Resource: plan.Nodes, Name: name, Object: node})
 	}
 	if len(p.Writes) == 0 {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/core/autoscaling"
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/functions/consumer"
@@ -119,7 +120,7 @@ func (l *loader) scaleAt(ctx context.Context, s *consumer.Snapshot, of plan.Ref)
 	}
 	scale, err := l.Scale(ctx, component, of)
 	if err != nil {
-		if ctx.Err() != nil || apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTimeout(err) {
+		if ctx.Err() != nil || planclient.Malfunction(err) {
 			return autoscaling.Scale{}, err
 		}
 		return autoscaling.Scale{Err: err}, nil

@@ -51,16 +51,28 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 	}); err != nil {
 		return err
 	}
-	if len(t.nodes) == 0 {
+	if len(t.nodes) > 0 {
+		byNode, err := PodsByNode(b.Snapshot, t.nodes)
+		if err != nil {
+			return err
+		}
+		if err := consumer.Each(ctx, t.nodes.Sorted(), func(ctx context.Context, n consumer.Named) error {
+			return decide(ctx, b, n.Name, t.missing[n.Name], byNode)
+		}); err != nil {
+			return err
+		}
+	}
+	if !t.zones {
 		return nil
 	}
-	byNode, err := PodsByNode(b.Snapshot, t.nodes)
-	if err != nil {
-		return err
-	}
-	return consumer.Each(ctx, t.nodes.Sorted(), func(ctx context.Context, n consumer.Named) error {
-		return decide(ctx, b, n.Name, t.missing[n.Name], byNode)
-	})
+	// What was decided of single nodes just now comes as changes of its own.
+	return consumer.Refused(b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
+		all, err := consumer.List[*corev1.Node](s, nodeResource, "")
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		return nodes.Zones(all, b.Now), nil
+	}))
 }
 
 // touched is what a batch is about.
@@ -71,6 +83,8 @@ type touched struct {
 	missing map[string]bool
 	// unscheduled pods go away and never had a node.
 	unscheduled consumer.Set
+	// zones is set when it may be another node's turn to be tainted, or a zone is in another state.
+	zones bool
 }
 
 func find(b *consumer.Batch) (touched, error) {
@@ -81,6 +95,7 @@ func find(b *consumer.Batch) (touched, error) {
 			switch gr, namespace, name := kubestorage.ParseKey(ev.Key); gr {
 			case nodeResource:
 				t.nodes.Add("", name)
+				return t.node(b.Snapshot, ev)
 			case leaseResource:
 				if namespace == corev1.NamespaceNodeLease {
 					t.nodes.Add("", name)
@@ -95,7 +110,10 @@ func find(b *consumer.Batch) (touched, error) {
 			return nil
 		},
 		func(l plan.Later) {
-			if l.Subject.Resource == plan.Nodes {
+			switch {
+			case l.Kind == nodes.ZonesKind:
+				t.zones = true
+			case l.Subject.Resource == plan.Nodes:
 				t.nodes.Add("", l.Subject.Name)
 				t.missing[l.Subject.Name] = t.missing[l.Subject.Name] || l.Kind == nodes.QuarantineKind
 			}
@@ -104,7 +122,19 @@ func find(b *consumer.Batch) (touched, error) {
 	return t, err
 }
 
+// node notes whether a node's change matters to its zone.
+func (t *touched) node(s *consumer.Snapshot, ev tablelog.Event) error {
+	before, _, err := consumer.Read[*corev1.Node](s, ev.Prev)
+	if err != nil {
+		return err
+	}
+	after, _, err := consumer.Read[*corev1.Node](s, ev.Entry)
+	t.zones = t.zones || err == nil && nodes.MovesZones(before, after)
+	return err
+}
+
 func (t *touched) everything(s *consumer.Snapshot) error {
+	t.zones = true
 	all, err := consumer.List[*corev1.Node](s, nodeResource, "")
 	if err != nil {
 		return err
@@ -170,6 +200,9 @@ func decide(ctx context.Context, b *consumer.Batch, name string, over bool, byNo
 		}
 		if found {
 			in.Node = node
+			if in.Expiry, _, err = b.Pending(ctx, nodes.Expiry(node), nodes.ExpiryKind); err != nil {
+				return in, err
+			}
 		}
 		lease, found, err := consumer.Get[*coordinationv1.Lease](s, leaseResource, corev1.NamespaceNodeLease, name)
 		if found {

@@ -5,6 +5,7 @@ package placement
 import (
 	"context"
 	"hash/fnv"
+	"log/slog"
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,10 +15,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/adapters/planclient"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
 	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/core/scheduling"
 	"github.com/zeroplane/zeroplane/functions/consumer"
+)
+
+const (
+	// refusedKind names the due rows of pods for which the API refused a write.
+	refusedKind = "refused"
+	// maxRefused bounds the pods that are put off in one batch. When the first of them is due, others are looked at again.
+	maxRefused = 16
 )
 
 // component is the user that kube-scheduler is.
@@ -34,7 +43,7 @@ var (
 	budgets                = plan.DisruptionBudgets.GroupResource()
 	namespaces             = plan.Namespaces.GroupResource()
 	services               = corev1.Resource("services")
-	replicationControllers = corev1.Resource("replicationcontrollers")
+	replicationControllers = plan.ReplicationControllers.GroupResource()
 	replicaSets            = plan.ReplicaSets.GroupResource()
 	statefulSets           = appsv1.Resource("statefulsets")
 	controllerKinds        = map[schema.GroupResource]string{
@@ -55,16 +64,35 @@ func (w *warm) handle(ctx context.Context, b *consumer.Batch) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, err := b.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
-		if err := w.advance(ctx, b, s); err != nil {
-			return plan.Plan{}, err
+	for range maxRefused {
+		var result scheduling.Result
+		out, err := b.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
+			result = scheduling.Result{}
+			if err := w.advance(ctx, b, s); err != nil || w.cluster.Settled(b.Now) {
+				return plan.Plan{}, err
+			}
+			result = w.cluster.PlaceWoken(seed(b.Name, s), b.Now)
+			return result.Plan, nil
+		})
+		if err != nil || out.Refused == nil {
+			return err
 		}
-		if w.cluster.Settled() {
-			return plan.Plan{}, nil
+		w.leaveAlone(b, &result, out)
+		if len(out.Committed) > 0 {
+			return nil // that is a change: the others are decided on then
 		}
-		return w.cluster.Place(seed(b.Name, s), b.Now).Plan, nil
+	}
+	return nil
+}
+
+// leaveAlone puts off the pod for which a write was refused, and has the function be called for it.
+func (w *warm) leaveAlone(b *consumer.Batch, result *scheduling.Result, out planclient.Outcome) {
+	pod := result.PodOf(out.Refused)
+	again := w.cluster.Refused(pod, b.Now)
+	slog.Warn("the API refused what was asked for a pod", "cluster", b.Name, "pod", keyOf(pod), "verb", out.Refused.Verb, "again", again, "error", out.Err)
+	b.Later(plan.Later{
+		At: again, Kind: refusedKind, Subject: plan.Ref{Resource: plan.Pods, Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 	})
-	return err
 }
 
 // seed breaks ties. It is the same for the same snapshot of the same cluster.

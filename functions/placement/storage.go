@@ -2,6 +2,7 @@ package placement
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -13,7 +14,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/consumer"
 )
 
-// storageKinds are the resources about volumes, each with what takes an object off a cluster.
+// storageKinds are the resources about volumes and devices, each with what takes an object off a cluster.
 var storageKinds = map[schema.GroupResource]func(c *scheduling.Cluster, namespace, name string){
 	plan.Claims.GroupResource():  func(c *scheduling.Cluster, namespace, name string) { c.DeleteClaim(namespace, name) },
 	plan.Volumes.GroupResource(): func(c *scheduling.Cluster, _, name string) { c.DeleteVolume(name) },
@@ -26,6 +27,14 @@ var storageKinds = map[schema.GroupResource]func(c *scheduling.Cluster, namespac
 		c.DeleteStorageCapacity(namespace, name)
 	},
 	storagev1.Resource("volumeattachments"): func(c *scheduling.Cluster, _, name string) { c.DeleteAttachment(name) },
+	plan.ResourceClaims.GroupResource(): func(c *scheduling.Cluster, namespace, name string) {
+		c.DeleteResourceClaim(namespace, name)
+	},
+	resourcev1.Resource("resourceslices"): func(c *scheduling.Cluster, _, name string) { c.DeleteResourceSlice(name) },
+	resourcev1.Resource("deviceclasses"):  func(c *scheduling.Cluster, _, name string) { c.DeleteDeviceClass(name) },
+	resourcev1.Resource("devicetaintrules"): func(c *scheduling.Cluster, _, name string) {
+		c.DeleteDeviceTaintRule(name)
+	},
 }
 
 // setStorage takes an object of a storage kind.
@@ -45,10 +54,18 @@ func setStorage(c *scheduling.Cluster, obj any) {
 		c.SetStorageCapacity(o)
 	case *storagev1.VolumeAttachment:
 		c.SetAttachment(o)
+	case *resourcev1.ResourceClaim:
+		c.SetResourceClaim(o)
+	case *resourcev1.ResourceSlice:
+		c.SetResourceSlice(o)
+	case *resourcev1.DeviceClass:
+		c.SetDeviceClass(o)
+	case *resourcev1.DeviceTaintRule:
+		c.SetDeviceTaintRule(o)
 	}
 }
 
-// stock takes all that a snapshot has about volumes.
+// stock takes all that a snapshot has about volumes and devices.
 func (w *warm) stock(s *consumer.Snapshot) error {
 	for gr := range storageKinds {
 		objects, err := consumer.List[metav1.Object](s, gr, "")
@@ -62,7 +79,7 @@ func (w *warm) stock(s *consumer.Snapshot) error {
 	return nil
 }
 
-// restock applies a change of something about volumes.
+// restock applies a change of something about volumes or devices.
 func (w *warm) restock(s *consumer.Snapshot, ev tablelog.Event) bool {
 	gr, namespace, name := kubestorage.ParseKey(ev.Key)
 	if ev.Entry == nil {
@@ -84,7 +101,7 @@ func concerns(b *consumer.Batch) bool {
 	}
 	for _, ev := range b.Changes {
 		gr, _, _ := kubestorage.ParseKey(ev.Key)
-		if gr == plan.Pods.GroupResource() || gr == plan.Nodes.GroupResource() || storageKinds[gr] != nil {
+		if gr == plan.Pods.GroupResource() || gr == plan.Nodes.GroupResource() || gr == namespaces || storageKinds[gr] != nil {
 			return true
 		}
 	}

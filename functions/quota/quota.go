@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubernetes/pkg/quota/v1/install"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
@@ -26,67 +28,103 @@ var quotas = plan.ResourceQuotas.GroupResource()
 // replenishes reports whether an update of an object gives back what it used.
 var replenishes = install.DefaultUpdateFilter()
 
+// woken are the groups whose changes wake the function.
+var woken = []string{kubestorage.PodsGroup, kubestorage.WorkloadsGroup, kubestorage.ConfigGroup, kubestorage.ObjectsGroup}
+
 // Function returns the function. Endpoints and leases are counted like anything else, but change
 // too often to count for that.
 func Function() consumer.Function {
 	return consumer.Function{
 		Name:   "quota",
-		Groups: []string{kubestorage.PodsGroup, kubestorage.WorkloadsGroup, kubestorage.ConfigGroup, kubestorage.ObjectsGroup},
+		Groups: woken,
 		Also:   []string{kubestorage.EndpointsGroup, kubestorage.LeasesGroup},
 		Handle: handle,
 	}
 }
 
-// touched collects the quotas of a batch: those to count, and those to which objects were only added.
+// touched collects the quotas of a batch.
 type touched struct {
 	*consumer.Batch
-	count, added consumer.Set
+	// count are those to count, charged those whose charges changed, and overdue those whose charges must have settled.
+	count, charged, overdue consumer.Set
+	// freeing are the changes that may give something back, by namespace.
+	freeing map[string][]freeing
+	// quotas are those of the namespaces that were asked for.
+	quotas map[string][]*corev1.ResourceQuota
+}
+
+// freeing is an object before and after a change, nil for gone.
+type freeing struct {
+	resource      schema.GroupResource
+	revision      uint64
+	before, after runtime.Object
 }
 
 func handle(ctx context.Context, b *consumer.Batch) error {
-	t := &touched{Batch: b, count: consumer.Set{}, added: consumer.Set{}}
-	everything := func() error { return t.namespace(t.count, "") }
+	t := &touched{
+		Batch: b, count: consumer.Set{}, charged: consumer.Set{}, overdue: consumer.Set{},
+		freeing: map[string][]freeing{}, quotas: map[string][]*corev1.ResourceQuota{},
+	}
+	// What went while nobody knows of it is counted when charges have settled.
+	everything := func() error {
+		all, err := consumer.List[*corev1.ResourceQuota](t.Snapshot, quotas, "")
+		for _, q := range all {
+			t.count.Add(q.Namespace, q.Name)
+			t.Later(quota.Settle(q, t.Now))
+		}
+		return err
+	}
 	err := b.Gather(everything, t.change, func(l plan.Later) {
 		if l.Subject.Resource == plan.ResourceQuotas {
 			t.count.Add(l.Subject.Namespace, l.Subject.Name)
+			t.overdue.Add(l.Subject.Namespace, l.Subject.Name)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	if err := consumer.Each(ctx, t.count.Sorted(), func(ctx context.Context, n consumer.Named) error { return t.decide(ctx, n, false) }); err != nil {
-		return err
-	}
-	return consumer.Each(ctx, t.added.Sorted(), func(ctx context.Context, n consumer.Named) error {
-		if t.count[n] {
-			return nil
-		}
-		return t.decide(ctx, n, true)
-	})
+	return consumer.Each(ctx, t.count.Sorted(), t.decide)
 }
 
-// namespace adds the quotas of a namespace, or of all, to a set.
-func (t *touched) namespace(set consumer.Set, namespace string) error {
-	all, err := consumer.List[*corev1.ResourceQuota](t.Snapshot, quotas, namespace)
-	for _, q := range all {
-		set.Add(q.Namespace, q.Name)
+// of returns the quotas of a namespace: most have none, and then nothing of what changes there is looked at.
+func (t *touched) of(namespace string) ([]*corev1.ResourceQuota, error) {
+	all, known := t.quotas[namespace]
+	if known {
+		return all, nil
 	}
-	return err
+	all, err := consumer.List[*corev1.ResourceQuota](t.Snapshot, quotas, namespace)
+	if err != nil {
+		return nil, err
+	}
+	t.quotas[namespace] = all
+	return all, nil
+}
+
+func (t *touched) countAll(of []*corev1.ResourceQuota) {
+	for _, q := range of {
+		t.count.Add(q.Namespace, q.Name)
+	}
 }
 
 func (t *touched) change(ev tablelog.Event) error {
 	gr, namespace, name := kubestorage.ParseKey(ev.Key)
-	switch {
-	case namespace == "":
+	if namespace == "" {
 		return nil
-	case gr == quotas && ev.Entry != nil:
-		return t.quota(ev, namespace, name)
-	case ev.Entry == nil:
-		return t.namespace(t.count, namespace)
-	case ev.Prev == nil:
-		return t.namespace(t.added, namespace)
 	}
-	return t.update(ev, namespace)
+	if gr == quotas && ev.Entry != nil {
+		if err := t.quota(ev, namespace, name); err != nil || ev.Prev != nil {
+			return err
+		}
+	}
+	concerned, err := t.of(namespace)
+	if err != nil || len(concerned) == 0 {
+		return err
+	}
+	if ev.Prev == nil {
+		t.countAll(concerned) // it may not have been charged
+		return nil
+	}
+	return t.frees(ev, gr, concerned)
 }
 
 // quota counts a quota that is new or has other limits. One that was charged is put off, so that what
@@ -100,22 +138,20 @@ func (t *touched) quota(ev tablelog.Event, namespace, name string) error {
 	if err != nil || !ok {
 		return err
 	}
-	switch {
-	case !existed:
+	if !existed || !apiequality.Semantic.DeepEqual(before.Spec, after.Spec) {
 		t.count.Add(namespace, name)
-		return t.namespace(t.added, namespace) // quotas are counted too
-	case !apiequality.Semantic.DeepEqual(before.Spec, after.Spec):
-		t.count.Add(namespace, name)
-	case !apiequality.Semantic.DeepEqual(before.Status.Used, after.Status.Used):
+	}
+	if existed && !apiequality.Semantic.DeepEqual(before.Status.Used, after.Status.Used) {
+		t.charged.Add(namespace, name)
 		t.Later(quota.Settle(after, t.Now))
 	}
 	return nil
 }
 
-// update counts the quotas of a namespace in which an object changed so that it uses less.
-func (t *touched) update(ev tablelog.Event, namespace string) error {
-	gr, _, _ := kubestorage.ParseKey(ev.Key)
-	if !changesUse[gr] {
+// frees notes an object that is gone, or may use less than before. One that is to go soon is counted again later, since it
+// counts no more when it does not go in time.
+func (t *touched) frees(ev tablelog.Event, gr schema.GroupResource, concerned []*corev1.ResourceQuota) error {
+	if ev.Entry != nil && !changesUse[gr] {
 		return nil
 	}
 	before, err := t.object(ev.Prev)
@@ -123,27 +159,68 @@ func (t *touched) update(ev tablelog.Event, namespace string) error {
 		return err
 	}
 	after, err := t.object(ev.Entry)
-	if err != nil || !replenishes(gr.WithVersion("v1"), before, after) {
+	if err != nil {
 		return err
 	}
-	return t.namespace(t.count, namespace)
+	if terminates(before, after) {
+		for _, q := range concerned {
+			t.Later(quota.Settle(q, t.Now))
+		}
+	}
+	namespace := concerned[0].Namespace
+	t.freeing[namespace] = append(t.freeing[namespace], freeing{gr, ev.Rev, before, after})
+	if after == nil || replenishes(gr.WithVersion("v1"), before, after) {
+		t.countAll(concerned)
+	}
+	return nil
 }
 
-func (t *touched) object(e *tablelog.Entry) (any, error) {
-	obj, _, err := consumer.Read[any](t.Snapshot, e)
+// terminates reports whether a pod begins to go.
+func terminates(before, after runtime.Object) bool {
+	was, isPod := before.(*corev1.Pod)
+	is, stays := after.(*corev1.Pod)
+	return isPod && stays && was.DeletionTimestamp == nil && is.DeletionTimestamp != nil
+}
+
+func (t *touched) object(e *tablelog.Entry) (runtime.Object, error) {
+	obj, _, err := consumer.Read[runtime.Object](t.Snapshot, e)
 	return obj, err
 }
 
-func (t *touched) decide(ctx context.Context, n consumer.Named, added bool) error {
+func (t *touched) decide(ctx context.Context, n consumer.Named) error {
 	return consumer.Refused(t.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
 		q, ok, err := consumer.Get[*corev1.ResourceQuota](s, quotas, n.Namespace, n.Name)
 		if err != nil || !ok {
 			return plan.Plan{}, err
 		}
-		used, err := usage(s, q)
-		if err != nil {
+		in := quota.Input{Quota: q, Until: revisions(t.Snapshot), At: revisions(s), Unheard: unheard(q)}
+		if in.Settled, err = t.settled(n, q); err != nil {
 			return plan.Plan{}, err
 		}
-		return quota.Status(quota.Input{Quota: q, Used: used, Added: added}), nil
+		if in.Used, err = usage(s, q); err != nil {
+			return plan.Plan{}, err
+		}
+		if in.Freed, err = t.freed(s, q); err != nil {
+			return plan.Plan{}, err
+		}
+		return quota.Status(in), nil
 	}))
+}
+
+// settled reports whether a quota's charges are all old: its time has come, and it was not charged since.
+func (t *touched) settled(n consumer.Named, now *corev1.ResourceQuota) (bool, error) {
+	if !t.overdue[n] || t.charged[n] {
+		return false, nil
+	}
+	then, _, err := consumer.Get[*corev1.ResourceQuota](t.Snapshot, quotas, n.Namespace, n.Name)
+	return err == nil && then != nil && then.ResourceVersion == now.ResourceVersion, err
+}
+
+// revisions returns those of the logs that wake this function.
+func revisions(s *consumer.Snapshot) quota.Mark {
+	m := quota.Mark{}
+	for _, group := range woken {
+		m[group] = s.States[group].Rev
+	}
+	return m
 }

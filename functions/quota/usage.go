@@ -2,7 +2,9 @@ package quota
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +19,8 @@ import (
 	"k8s.io/kubernetes/pkg/quota/v1/install"
 	"k8s.io/utils/clock"
 
+	"github.com/zeroplane/zeroplane/adapters/kubestorage"
+	"github.com/zeroplane/zeroplane/core/quota"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 )
 
@@ -40,21 +44,74 @@ var aliases = map[string]corev1.ResourceName{
 // usage returns what the objects of a quota's namespace use of what the quota limits, counted by
 // upstream's evaluators.
 func usage(s *consumer.Snapshot, quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
-	used, err := upstream.CalculateUsage(quota.Namespace, quota.Spec.Scopes, quota.Spec.Hard, registry(s, quota.Spec.Hard), quota.Spec.ScopeSelector)
+	used, err := upstream.CalculateUsage(quota.Namespace, quota.Spec.Scopes, quota.Spec.Hard, registry(s, quota.Spec.Hard, clock.RealClock{}), quota.Spec.ScopeSelector)
 	if err != nil {
 		return nil, fmt.Errorf("counting what quota %s/%s limits: %w", quota.Namespace, quota.Name, err)
 	}
 	return used, nil
 }
 
+// freed returns what the changes of a batch give back of what a quota limits, but for those that it has counted.
+func (t *touched) freed(s *consumer.Snapshot, q *corev1.ResourceQuota) (corev1.ResourceList, error) {
+	out := corev1.ResourceList{}
+	mark := quota.MarkOf(q)
+	evaluators := registry(s, q.Spec.Hard, early{})
+	for _, f := range t.freeing[q.Namespace] {
+		evaluator := evaluators.Get(f.resource)
+		if evaluator == nil || mark.Covers(kubestorage.GroupOf(f.resource), f.revision) {
+			continue
+		}
+		before, err := use(evaluator, q, f.before)
+		if err != nil {
+			return nil, err
+		}
+		after, err := use(evaluator, q, f.after)
+		if err != nil {
+			return nil, err
+		}
+		less := upstream.SubtractWithNonNegativeResult(before, after)
+		out = upstream.Add(out, upstream.Mask(less, upstream.ResourceNames(q.Spec.Hard)))
+	}
+	return out, nil
+}
+
+// unheard returns what a quota limits of kinds whose changes do not wake this function.
+func unheard(q *corev1.ResourceQuota) map[corev1.ResourceName]bool {
+	out := map[corev1.ResourceName]bool{}
+	for name := range q.Spec.Hard {
+		kind, ok := strings.CutPrefix(string(name), countPrefix)
+		out[name] = ok && !slices.Contains(woken, kubestorage.GroupOf(schema.ParseGroupResource(kind)))
+	}
+	return out
+}
+
+// use returns what an object uses of a quota, nothing if the quota is not about it.
+func use(evaluator upstream.Evaluator, quota *corev1.ResourceQuota, object runtime.Object) (corev1.ResourceList, error) {
+	if object == nil {
+		return nil, nil
+	}
+	is, err := evaluator.Matches(quota, object)
+	if err != nil || !is {
+		return nil, err
+	}
+	return evaluator.Usage(object)
+}
+
+// early is a clock by which no pod is late in going: one that went late may have been given back before, which is put right when
+// charges have settled.
+type early struct{ clock.RealClock }
+
+// Now implements clock.PassiveClock.
+func (early) Now() time.Time { return time.Time{} }
+
 // registry returns the evaluators of what upstream evaluates by itself, and of every kind whose
 // objects the quota counts.
-func registry(s *consumer.Snapshot, hard corev1.ResourceList) upstream.Registry {
+func registry(s *consumer.Snapshot, hard corev1.ResourceList, now clock.Clock) upstream.Registry {
 	of := func(gvr schema.GroupVersionResource) (cache.GenericLister, error) { //nolint:unparam // upstream's type
 		return lister{s, gvr.GroupResource()}, nil
 	}
 	out := generic.NewRegistry([]upstream.Evaluator{
-		core.NewPodEvaluator(of, clock.RealClock{}), core.NewServiceEvaluator(of), core.NewPersistentVolumeClaimEvaluator(of),
+		core.NewPodEvaluator(of, now), core.NewServiceEvaluator(of), core.NewPersistentVolumeClaimEvaluator(of),
 	})
 	count := func(gr schema.GroupResource, alias corev1.ResourceName) {
 		if _, ignored := install.DefaultIgnoredResources()[gr]; !ignored && out.Get(gr) == nil {

@@ -1,17 +1,16 @@
-// Package workloads is the function that keeps Deployments and ReplicaSets: a change of one, or of a
+// Package workloads is the function that keeps Deployments, ReplicaSets and ReplicationControllers: a change of one, or of a
 // pod of one, in; the writes that bring the world closer to what was asked for, out. The decisions
 // are those of core/rollout.
 package workloads
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/planclient"
@@ -24,17 +23,14 @@ import (
 var (
 	deployments = plan.Deployments.GroupResource()
 	replicaSets = plan.ReplicaSets.GroupResource()
+	controllers = plan.ReplicationControllers.GroupResource()
 	pods        = plan.Pods.GroupResource()
 )
 
 const (
 	deploymentController = "deployment-controller"
 	replicaSetController = "replicaset-controller"
-	// refusedKind is what a subject waits for whose write the API refused.
-	refusedKind = "refused"
-	// minRefusedPause and maxRefusedPause bound the pause after a refusal, which doubles.
-	minRefusedPause = time.Second
-	maxRefusedPause = 5 * time.Minute
+	controllerController = "replication-controller"
 )
 
 // Function returns the function.
@@ -46,16 +42,24 @@ func Function() consumer.Function {
 	}
 }
 
-// handle decides every ReplicaSet and then every Deployment that the batch touches.
+// handle decides every ReplicationController, every ReplicaSet and then every Deployment that the batch touches.
 func handle(ctx context.Context, b *consumer.Batch) error {
-	t := &touched{deployments: consumer.Set{}, replicaSets: consumer.Set{}, snapshot: b.Snapshot}
+	t := &touched{deployments: consumer.Set{}, replicaSets: consumer.Set{}, controllers: consumer.Set{}, snapshot: b.Snapshot}
 	err := b.Gather(t.everything, t.change, func(l plan.Later) {
 		switch l.Subject.Resource {
 		case plan.Deployments:
 			t.deployments.Add(l.Subject.Namespace, l.Subject.Name)
 		case plan.ReplicaSets:
 			t.replicaSets.Add(l.Subject.Namespace, l.Subject.Name)
+		case plan.ReplicationControllers:
+			t.controllers.Add(l.Subject.Namespace, l.Subject.Name)
 		}
+	})
+	if err != nil {
+		return err
+	}
+	err = consumer.Each(ctx, t.controllers.Sorted(), func(ctx context.Context, n consumer.Named) error {
+		return decideController(ctx, b, n)
 	})
 	if err != nil {
 		return err
@@ -73,23 +77,16 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 
 // touched collects the subjects of a batch.
 type touched struct {
-	deployments, replicaSets consumer.Set
-	snapshot                 *consumer.Snapshot
+	deployments, replicaSets, controllers consumer.Set
+
+	snapshot *consumer.Snapshot
 }
 
 func (t *touched) everything() error {
-	ds, err := consumer.List[*appsv1.Deployment](t.snapshot, deployments, "")
-	if err != nil {
-		return err
-	}
-	for _, d := range ds {
-		t.deployments.Add(d.Namespace, d.Name)
-	}
-	sets, err := consumer.List[*appsv1.ReplicaSet](t.snapshot, replicaSets, "")
-	for _, rs := range sets {
-		t.replicaSets.Add(rs.Namespace, rs.Name)
-	}
-	return err
+	return errors.Join(
+		consumer.AddAll[*appsv1.Deployment](t.snapshot, deployments, t.deployments),
+		consumer.AddAll[*appsv1.ReplicaSet](t.snapshot, replicaSets, t.replicaSets),
+		consumer.AddAll[*corev1.ReplicationController](t.snapshot, controllers, t.controllers))
 }
 
 func (t *touched) change(ev tablelog.Event) error {
@@ -99,106 +96,49 @@ func (t *touched) change(ev tablelog.Event) error {
 		t.deployments.Add(namespace, name)
 	case replicaSets:
 		t.replicaSets.Add(namespace, name)
-		return t.owners(ev, namespace, "Deployment", t.deployments, t.matchingDeployments)
+		return consumer.Owners(t.snapshot, ev, "Deployment", t.deployments, t.matchingDeployments)
+	case controllers:
+		t.controllers.Add(namespace, name)
 	case pods:
-		return t.owners(ev, namespace, "ReplicaSet", t.replicaSets, t.matchingReplicaSets)
-	}
-	return nil
-}
-
-// owners adds the controllers of an object before and after a change, or, if it has none, those
-// whose selector matches it.
-func (t *touched) owners(ev tablelog.Event, namespace, kind string, set consumer.Set, matching func(metav1.Object) error) error {
-	for _, e := range []*tablelog.Entry{ev.Prev, ev.Entry} {
-		obj, ok, err := consumer.Read[metav1.Object](t.snapshot, e)
-		if err != nil {
+		if err := consumer.Owners(t.snapshot, ev, "ReplicationController", t.controllers, t.matchingControllers); err != nil {
 			return err
 		}
-		if !ok {
-			continue
-		}
-		if c := metav1.GetControllerOf(obj); c != nil {
-			if c.Kind == kind {
-				set.Add(namespace, c.Name)
-			}
-			continue
-		}
-		if err := matching(obj); err != nil {
-			return err
-		}
+		return consumer.Owners(t.snapshot, ev, "ReplicaSet", t.replicaSets, t.matchingReplicaSets)
 	}
 	return nil
 }
 
 func (t *touched) matchingDeployments(obj metav1.Object) error {
-	all, err := consumer.List[*appsv1.Deployment](t.snapshot, deployments, obj.GetNamespace())
-	for _, d := range all {
-		if selects(d.Spec.Selector, obj) {
-			t.deployments.Add(d.Namespace, d.Name)
-		}
-	}
-	return err
+	return consumer.AddMatching(t.snapshot, deployments, obj.GetNamespace(), t.deployments, func(d *appsv1.Deployment) bool {
+		return consumer.Selects(d.Spec.Selector, obj)
+	})
 }
 
 func (t *touched) matchingReplicaSets(obj metav1.Object) error {
-	all, err := consumer.List[*appsv1.ReplicaSet](t.snapshot, replicaSets, obj.GetNamespace())
-	for _, rs := range all {
-		if selects(rs.Spec.Selector, obj) {
-			t.replicaSets.Add(rs.Namespace, rs.Name)
-		}
-	}
-	return err
+	return consumer.AddMatching(t.snapshot, replicaSets, obj.GetNamespace(), t.replicaSets, func(rs *appsv1.ReplicaSet) bool {
+		return consumer.Selects(rs.Spec.Selector, obj)
+	})
 }
 
-func selects(selector *metav1.LabelSelector, obj metav1.Object) bool {
-	s, err := metav1.LabelSelectorAsSelector(selector)
-	return err == nil && !s.Empty() && s.Matches(labels.Set(obj.GetLabels()))
-}
-
-// claimable returns the objects of a resource that an owner controls, and those that its selector
-// matches and nobody controls.
-func claimable[T metav1.Object](s *consumer.Snapshot, gr schema.GroupResource, owner metav1.Object, selector *metav1.LabelSelector) ([]T, error) {
-	owned, err := consumer.OwnedBy[T](s, gr, owner.GetUID())
-	if err != nil {
-		return nil, err
-	}
-	out := owned[:0:0]
-	for _, o := range owned {
-		if metav1.IsControlledBy(o, owner) {
-			out = append(out, o)
-		}
-	}
-	all, err := consumer.List[T](s, gr, owner.GetNamespace())
-	for _, o := range all {
-		if metav1.GetControllerOf(o) == nil && selects(selector, o) {
-			out = append(out, o)
-		}
-	}
-	return out, err
+func (t *touched) matchingControllers(obj metav1.Object) error {
+	return consumer.AddMatching(t.snapshot, controllers, obj.GetNamespace(), t.controllers, func(rc *corev1.ReplicationController) bool {
+		return consumer.Selects(&metav1.LabelSelector{MatchLabels: rc.Spec.Selector}, obj)
+	})
 }
 
 func decideReplicaSet(ctx context.Context, b *consumer.Batch, n consumer.Named) error {
-	var in rollout.ReplicaSetSnapshot
-	out, err := b.Decide(ctx, replicaSetController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		var ok bool
-		var err error
-		if in, ok, err = loadReplicaSet(s, n, b.Now); err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return rollout.ReplicaSet(in), nil
-	})
-	if err != nil || out.Refused == nil || planclient.Terminating(out.Err) {
-		return err
-	}
-	b.Later(later(plan.ReplicaSets, in.ReplicaSet, b.Now, refusedSince(in.ReplicaSet)))
-	_, err = b.Decide(ctx, replicaSetController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		in, ok, err := loadReplicaSet(s, n, b.Now)
-		if err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return rollout.ReplicaSetFailed(in, out.Err.Error()), nil
-	})
-	return err
+	return consumer.Step[rollout.ReplicaSetSnapshot]{
+		Load: func(s *consumer.Snapshot) (rollout.ReplicaSetSnapshot, bool, error) {
+			return loadReplicaSet(s, n, b.Now)
+		},
+		Decide: rollout.ReplicaSet,
+		Again: func(in rollout.ReplicaSetSnapshot) plan.Later {
+			return consumer.Refusal(plan.ReplicaSets, in.ReplicaSet, b.Now, refusedSince(in.ReplicaSet))
+		},
+		Failed: func(in rollout.ReplicaSetSnapshot, out planclient.Outcome) plan.Plan {
+			return rollout.ReplicaSetFailed(in, out.Err.Error())
+		},
+	}.Take(ctx, b, replicaSetController)
 }
 
 func loadReplicaSet(s *consumer.Snapshot, n consumer.Named, now time.Time) (in rollout.ReplicaSetSnapshot, ok bool, err error) {
@@ -206,7 +146,7 @@ func loadReplicaSet(s *consumer.Snapshot, n consumer.Named, now time.Time) (in r
 	if in.ReplicaSet, ok, err = consumer.Get[*appsv1.ReplicaSet](s, replicaSets, n.Namespace, n.Name); err != nil || !ok {
 		return in, false, err
 	}
-	if in.Pods, err = claimable[*corev1.Pod](s, pods, in.ReplicaSet, in.ReplicaSet.Spec.Selector); err != nil {
+	if in.Pods, err = consumer.Claimable[*corev1.Pod](s, pods, in.ReplicaSet, in.ReplicaSet.Spec.Selector); err != nil {
 		return in, false, err
 	}
 	if rs := in.ReplicaSet; rs.Spec.Replicas != nil && len(in.Pods) > int(*rs.Spec.Replicas) {
@@ -240,30 +180,21 @@ func siblings(s *consumer.Snapshot, rs *appsv1.ReplicaSet) ([]*corev1.Pod, error
 }
 
 func decideDeployment(ctx context.Context, b *consumer.Batch, n consumer.Named) error {
-	var in rollout.DeploymentSnapshot
-	out, err := b.Decide(ctx, deploymentController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		var ok bool
-		var err error
-		if in, ok, err = loadDeployment(s, n, b.Now); err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return rollout.Deployment(in), nil
-	})
-	if err != nil || out.Refused == nil || planclient.Terminating(out.Err) {
-		return err
-	}
-	b.Later(later(plan.Deployments, in.Deployment, b.Now, in.Deployment.CreationTimestamp.Time))
-	if out.Refused.Verb != plan.Create {
-		return nil
-	}
-	_, err = b.Decide(ctx, deploymentController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		in, ok, err := loadDeployment(s, n, b.Now)
-		if err != nil || !ok {
-			return plan.Plan{}, err
-		}
-		return rollout.NewReplicaSetRefused(in, out.Err.Error()), nil
-	})
-	return err
+	return consumer.Step[rollout.DeploymentSnapshot]{
+		Load: func(s *consumer.Snapshot) (rollout.DeploymentSnapshot, bool, error) {
+			return loadDeployment(s, n, b.Now)
+		},
+		Decide: rollout.Deployment,
+		Again: func(in rollout.DeploymentSnapshot) plan.Later {
+			return consumer.Refusal(plan.Deployments, in.Deployment, b.Now, in.Deployment.CreationTimestamp.Time)
+		},
+		Failed: func(in rollout.DeploymentSnapshot, out planclient.Outcome) plan.Plan {
+			if out.Refused.Verb != plan.Create {
+				return plan.Plan{}
+			}
+			return rollout.NewReplicaSetRefused(in, out.Err.Error())
+		},
+	}.Take(ctx, b, deploymentController)
 }
 
 func loadDeployment(s *consumer.Snapshot, n consumer.Named, now time.Time) (in rollout.DeploymentSnapshot, ok bool, err error) {
@@ -272,7 +203,7 @@ func loadDeployment(s *consumer.Snapshot, n consumer.Named, now time.Time) (in r
 		return in, false, err
 	}
 	d := in.Deployment
-	if in.ReplicaSets, err = claimable[*appsv1.ReplicaSet](s, replicaSets, d, d.Spec.Selector); err != nil {
+	if in.ReplicaSets, err = consumer.Claimable[*appsv1.ReplicaSet](s, replicaSets, d, d.Spec.Selector); err != nil {
 		return in, false, err
 	}
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
@@ -299,14 +230,4 @@ func refusedSince(rs *appsv1.ReplicaSet) time.Time {
 		}
 	}
 	return time.Time{}
-}
-
-// later puts off the next attempt of a refused write for as long again as it has been refused.
-func later(resource schema.GroupVersionResource, obj metav1.Object, now, since time.Time) plan.Later {
-	pause := minRefusedPause
-	if !since.IsZero() {
-		pause = min(max(now.Sub(since), minRefusedPause), maxRefusedPause)
-	}
-	ref := plan.Ref{Resource: resource, Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID()}
-	return plan.Later{At: now.Add(pause), Subject: ref, Kind: refusedKind}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for the time zones of CronJobs
 
 	"github.com/spf13/cobra"
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/zeroplane/zeroplane/adapters/apiserver"
+	"github.com/zeroplane/zeroplane/core/nodeipam"
 	"github.com/zeroplane/zeroplane/functions/localhost"
 	"github.com/zeroplane/zeroplane/functions/zeroplane/startup"
 )
@@ -24,7 +25,7 @@ const defaultCache = "1Gi"
 func serveCommand() *cobra.Command {
 	var o localhost.Options
 	var store storeOptions
-	var authentication, scheduler string
+	var authentication, scheduler, clusterCIDR string
 	cacheSize := resource.QuantityValue{Quantity: resource.MustParse(defaultCache)}
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -55,6 +56,9 @@ to each other:
 			if o.Profiles, err = schedulerDocument.file("--scheduler-config", scheduler); err != nil {
 				return err
 			}
+			if o.PodRanges, err = nodeipam.Parse(clusterCIDR); err != nil {
+				return fmt.Errorf("--cluster-cidr: %w", err)
+			}
 			return traced(cmd, func(context.Context) error { return serve(cmd, o, store) })
 		},
 	}
@@ -65,6 +69,7 @@ to each other:
 	f.StringVar(&o.EncryptionConfig, "encryption-provider-config", "", "file with an EncryptionConfiguration, as kube-apiserver's: what is encrypted in the store")
 	f.StringVar(&authentication, "authentication-config", "", "file with an AuthenticationConfiguration, as kube-apiserver's: whose tokens are accepted (docs/entra.md)")
 	f.StringVar(&scheduler, "scheduler-config", "", "file with a KubeSchedulerConfiguration, as kube-scheduler's --config: how pods are placed (docs/scheduling.md)")
+	f.StringVar(&clusterCIDR, "cluster-cidr", "", "range from which nodes get their pods' (a /24 each, a /64 of IPv6), as kube-controller-manager's; empty to leave nodes as they come")
 	f.IntVar(&o.SimulateNodes, "simulate-nodes", 0, "number of simulated nodes: pods on them run without containers")
 	f.IntVar(&o.MaxAwake, "max-awake", defaultMaxAwake, "number of clusters kept in memory while nobody uses them")
 	f.Var(&cacheSize, "cache", "memory that the objects of all clusters may take, as estimated; what is not used for longest is read again")

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,18 +22,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/core/kubelet"
+	"github.com/zeroplane/zeroplane/tests/instances"
 )
 
 const (
 	shortRounds, longRounds = 20, 500
+	// running is how many instances do at a time.
+	running = 3
 	// nodes of the cluster, and the steps of a round.
 	nodes, steps = 4, 12
-	// patience is how long a cluster may take to settle, by its own clock, and stepPatience how long a client tries.
-	patience, stepPatience = time.Hour, 10 * time.Minute
-	namespace              = "team"
-	sealKey                = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	namespace    = "team"
 )
 
 var seed = flag.Uint64("chaos.seed", 0, "run the one round of this seed")
@@ -42,7 +40,7 @@ var seed = flag.Uint64("chaos.seed", 0, "run the one round of this seed")
 // TestChaosEndsAsACalmDayDoes runs rounds of steps with 20% of events and bells dropped, 20% doubled, all reordered, and
 // instances killed at random writes, reads and times.
 func TestChaosEndsAsACalmDayDoes(t *testing.T) {
-	quiet(t)
+	instances.Quiet(t)
 	first, rounds := uint64(time.Now().UnixNano()), shortRounds
 	if os.Getenv("ZEROPLANE_LONG") != "" {
 		rounds = longRounds
@@ -54,8 +52,8 @@ func TestChaosEndsAsACalmDayDoes(t *testing.T) {
 	for i := range rounds {
 		s := first + uint64(i)
 		t.Run(fmt.Sprintf("seed %d", s), func(t *testing.T) {
-			calm, _ := round(t, s, faults{})
-			got, killed := round(t, s, faults{drop: 0.2, double: 0.2, kills: 12})
+			calm, _ := round(t, s, instances.Faults{})
+			got, killed := round(t, s, instances.Faults{Drop: 0.2, Double: 0.2, Kills: 12})
 			kills += killed
 			if diff := cmp.Diff(calm, got); diff != "" {
 				t.Errorf("the cluster (-calm +chaos); again with -chaos.seed=%d:\n%s", s, diff)
@@ -70,23 +68,23 @@ func TestChaosEndsAsACalmDayDoes(t *testing.T) {
 // TestChaosIsNoticed has all events and bells dropped and no timer: then work is left, or the comparison above would
 // be of nothing.
 func TestChaosIsNoticed(t *testing.T) {
-	quiet(t)
-	t.Setenv("ZEROPLANE_SEAL_KEY", sealKey)
+	instances.Quiet(t)
+	t.Setenv("ZEROPLANE_SEAL_KEY", instances.SealKey)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, faults{drop: 1})
-		c := w.client()
-		for range 10 * instances { // all of them are awake then, and look for nothing any more
+		w := instances.New(t, 1, instances.Options{Instances: running, Faults: instances.Faults{Drop: 1}})
+		c := w.Client()
+		for range 10 * running { // all of them are awake then, and look for nothing any more
 			if _, err := c.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(time.Minute)
-		w.insist("make a deployment", func(ctx context.Context) error {
+		w.Insist("make a deployment", func(ctx context.Context) error {
 			_, err := c.AppsV1().Deployments("default").Create(ctx, deployment("web", 3), metav1.CreateOptions{})
 			return err
 		})
-		time.Sleep(patience)
-		left, err := w.left()
+		time.Sleep(instances.Patience)
+		left, err := w.Left()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,23 +92,23 @@ func TestChaosIsNoticed(t *testing.T) {
 		if err != nil || d.Status.ObservedGeneration != 0 || len(left) == 0 {
 			t.Errorf("somebody heard of a deployment: %+v, %v, %v", d.Status, left, err)
 		}
-		w.close()
+		w.Close()
 	})
 }
 
 // round takes the steps of a seed, lets the cluster settle, and returns what became of it, and how many instances were
 // killed.
-func round(t *testing.T, seed uint64, f faults) (out []string, killed int64) {
+func round(t *testing.T, seed uint64, f instances.Faults) (out []string, killed int64) {
 	t.Helper()
-	t.Setenv("ZEROPLANE_SEAL_KEY", sealKey)
+	t.Setenv("ZEROPLANE_SEAL_KEY", instances.SealKey)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, seed, f)
+		w := instances.New(t, seed, instances.Options{Instances: running, Faults: f})
 		ticking, stop := context.WithCancel(t.Context())
-		go w.timer(ticking)
-		c := w.client()
+		go w.Timer(ticking)
+		c := w.Client()
 		began := time.Now()
 		for i := range nodes {
-			w.insist("register a node", func(ctx context.Context) error {
+			w.Insist("register a node", func(ctx context.Context) error {
 				node := kubelet.NewNode(fmt.Sprint("node-", i), i, kubelet.NodeOptions{Pods: 32, Now: began})
 				_, err := c.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 				return but(apierrors.IsAlreadyExists, err)
@@ -120,36 +118,20 @@ func round(t *testing.T, seed uint64, f faults) (out []string, killed int64) {
 		for range steps {
 			s := allSteps[r.IntN(len(allSteps))]
 			do := s.prepare(r)
-			w.insist(s.name, func(ctx context.Context) error { return do(ctx, c) })
+			w.Insist(s.name, func(ctx context.Context) error { return do(ctx, c) })
 			time.Sleep(time.Duration(r.Int64N(int64(20 * time.Second))))
 		}
-		w.settle()
-		w.insist("describe the cluster", func(ctx context.Context) (err error) {
+		w.Settle()
+		w.Insist("describe the cluster", func(ctx context.Context) (err error) {
 			out, err = describe(ctx, c)
 			return err
 		})
-		t.Logf("seed %d: %v in %s", seed, &w.counts, time.Since(began).Round(time.Second))
+		t.Logf("seed %d: %v in %s", seed, &w.Counts, time.Since(began).Round(time.Second))
 		stop()
-		w.close()
-		killed = w.counts.kills.Load()
+		w.Close()
+		killed = w.Counts.Kills.Load()
 	})
 	return out, killed
-}
-
-// insist does something until it succeeds, as whoever sends it would.
-func (w *world) insist(what string, do func(context.Context) error) {
-	w.t.Helper()
-	deadline := time.Now().Add(stepPatience)
-	for {
-		err := do(w.ctx)
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("cannot %s: %v", what, err)
-		}
-		time.Sleep(time.Second)
-	}
 }
 
 // but is err, unless it is expected.
@@ -158,40 +140,6 @@ func but(expected func(error) bool, err error) error {
 		return nil
 	}
 	return err
-}
-
-// settle waits until no row says that there is work, twice in a row with minutes between.
-func (w *world) settle() {
-	w.t.Helper()
-	deadline := time.Now().Add(patience)
-	for quiet := 0; quiet < 2; {
-		time.Sleep(2 * timerInterval)
-		left, err := w.left()
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if quiet++; len(left) > 0 {
-			quiet = 0
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("after %s there is still work: %v", patience, left)
-		}
-	}
-}
-
-// left returns the dirty rows whose work is due.
-func (w *world) left() ([]string, error) {
-	var left []string
-	var broken error
-	err := table.All(w.ctx, w.store, "_dirty", table.Query{From: "d-", To: "d."}, func(row table.Row) bool {
-		var r struct{ Wake time.Time }
-		broken = json.Unmarshal(row.Value, &r)
-		if r.Wake.Before(time.Now()) {
-			left = append(left, row.Key+" "+string(row.Value))
-		}
-		return broken == nil
-	})
-	return left, errors.Join(err, broken)
 }
 
 // step is something that a person does. Prepare decides what, apart from the cluster; what it returns may be called again

@@ -18,6 +18,7 @@ import (
 	"github.com/zeroplane/zeroplane/adapters/census"
 	"github.com/zeroplane/zeroplane/adapters/table"
 	"github.com/zeroplane/zeroplane/core/kubelet"
+	"github.com/zeroplane/zeroplane/tests/instances"
 )
 
 const (
@@ -51,21 +52,21 @@ func (c *counted) Range(ctx context.Context, partition string, q table.Query) (t
 }
 
 // rows counts all rows.
-func (w *world) rows() int {
-	w.t.Helper()
+func rows(t *testing.T, w *instances.World) int {
+	t.Helper()
 	n := 0
 	for after := ""; ; {
-		partitions, err := w.lister.Partitions(w.ctx, after)
+		partitions, err := w.Lister.Partitions(t.Context(), after)
 		if err != nil {
-			w.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if len(partitions) == 0 {
 			return n
 		}
 		for _, p := range partitions {
 			after = p
-			if err := table.All(w.ctx, w.store, p, table.Query{From: " ", To: "\x7f"}, func(table.Row) bool { n++; return true }); err != nil {
-				w.t.Fatal(err)
+			if err := table.All(t.Context(), w.Store, p, table.Query{From: " ", To: "\x7f"}, func(table.Row) bool { n++; return true }); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
@@ -74,100 +75,96 @@ func (w *world) rows() int {
 // TestADayWithoutTrafficIsTheTimersAlone puts clusters to sleep that have worked, and starts an instance for each run of the
 // timer.
 func TestADayWithoutTrafficIsTheTimersAlone(t *testing.T) {
-	quiet(t)
-	t.Setenv("ZEROPLANE_SEAL_KEY", sealKey)
+	instances.Quiet(t)
+	t.Setenv("ZEROPLANE_SEAL_KEY", instances.SealKey)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, faults{})
+		w := instances.New(t, 1, instances.Options{Instances: running})
 		ticking, stop := context.WithCancel(t.Context())
-		go w.timer(ticking)
-		w.employ()
-		w.rest()
+		go w.Timer(ticking)
+		employ(t, w)
+		rest(t, w)
 		stop()
-		w.close()
+		w.Close()
 
-		store := &counted{Store: w.store}
-		w.store = store
-		bells := w.counts.sent.Load()
-		rows, began := w.rows(), time.Now()
+		store := &counted{Store: w.Store}
+		w.Store = store
+		bells := w.Counts.Sent.Load()
+		before, began := rows(t, w), time.Now()
 		runs, most, total := 0, int64(0), int64(0)
-		for ; time.Since(began) < 24*time.Hour; time.Sleep(timerInterval) {
-			before := store.operations.Load()
-			i := w.start(nil)
-			if err := i.host.Attend(t.Context(), time.Now()); err != nil {
+		for ; time.Since(began) < 24*time.Hour; time.Sleep(instances.TimerInterval) {
+			made := store.operations.Load()
+			if err := w.StartForTimer(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if err := i.host.Close(); err != nil {
-				t.Fatal(err)
-			}
-			n := store.operations.Load() - before + openOperations
+			n := store.operations.Load() - made + openOperations
 			runs, most, total = runs+1, max(most, n), total+n
 		}
-		left, err := w.left()
+		left, err := w.Left()
 		if err != nil {
 			t.Fatal(err)
 		}
-		rang, now := w.counts.sent.Load()-bells, w.rows()
+		rang, now := w.Counts.Sent.Load()-bells, rows(t, w)
 		var text strings.Builder
 		out := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
 		fmt.Fprintf(out, "\na day of %d clusters without traffic\t\n", 1+idleClusters)
 		fmt.Fprintf(out, "runs of the timer\t%d\nother calls\t%d\n", runs, rang)
 		fmt.Fprintf(out, "table operations of a run, at most\t%d\nin a day\t%d\n", most, total)
-		fmt.Fprintf(out, "rows, before and after\t%d, %d\nrows with work left\t%d\n", rows, now, len(left))
+		fmt.Fprintf(out, "rows, before and after\t%d, %d\nrows with work left\t%d\n", before, now, len(left))
 		fmt.Fprintf(out, "table operations in 30 days\t$%.4f\n", 30*float64(total)*census.DollarsPerOperation)
 		if err := out.Flush(); err != nil {
 			t.Fatal(err)
 		}
 		t.Log(text.String())
-		if runs > 288 || rang > 0 || most > mostTimerOperations || now != rows || len(left) > 0 {
+		if runs > 288 || rang > 0 || most > mostTimerOperations || now != before || len(left) > 0 {
 			t.Errorf("want at most 288 runs of at most %d operations and nothing else", mostTimerOperations)
 		}
 	})
 }
 
 // rest waits until nothing is due any more, now or later: the last is that Events expire.
-func (w *world) rest() {
-	w.t.Helper()
+func rest(t *testing.T, w *instances.World) {
+	t.Helper()
 	for deadline := time.Now().Add(6 * time.Hour); ; {
-		w.settle()
-		page, err := w.store.Range(w.ctx, "_dirty", table.Query{From: " ", To: "\x7f"})
+		w.Settle()
+		page, err := w.Store.Range(t.Context(), "_dirty", table.Query{From: " ", To: "\x7f"})
 		if err != nil {
-			w.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if len(page.Rows) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("still to come: %q", page.Rows)
+			t.Fatalf("still to come: %q", page.Rows)
 		}
 	}
 }
 
 // employ has the clusters do some work.
-func (w *world) employ() {
-	w.t.Helper()
-	c := w.client()
+func employ(t *testing.T, w *instances.World) {
+	t.Helper()
+	c := w.Client()
 	for n := range idleClusters {
 		name := fmt.Sprint("idle-", n)
-		answer, err := c.RESTClient().Post().AbsPath("/zeroplane/v1/clusters").Body(fmt.Appendf(nil, `{"name":%q}`, name)).DoRaw(w.ctx)
+		answer, err := c.RESTClient().Post().AbsPath("/zeroplane/v1/clusters").Body(fmt.Appendf(nil, `{"name":%q}`, name)).DoRaw(t.Context())
 		var made struct{ Kubeconfig string }
 		if err = errors.Join(err, json.Unmarshal(answer, &made)); err != nil {
-			w.t.Fatal(err)
+			t.Fatal(err)
 		}
 		config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c"}}
-		if _, err := w.clientFor([]byte(made.Kubeconfig)).CoreV1().ConfigMaps("default").Create(w.ctx, config, metav1.CreateOptions{}); err != nil {
-			w.t.Fatal(err)
+		if _, err := w.ClientFor([]byte(made.Kubeconfig)).CoreV1().ConfigMaps("default").Create(t.Context(), config, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
 		}
 	}
 	for i := range nodes {
 		node := kubelet.NewNode(fmt.Sprint("node-", i), i, kubelet.NodeOptions{Pods: 32, Now: time.Now()})
-		if _, err := c.CoreV1().Nodes().Create(w.ctx, node, metav1.CreateOptions{}); err != nil {
-			w.t.Fatal(err)
+		if _, err := c.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if _, err := c.AppsV1().Deployments("default").Create(w.ctx, deployment("web", 10), metav1.CreateOptions{}); err != nil {
-		w.t.Fatal(err)
+	if _, err := c.AppsV1().Deployments("default").Create(t.Context(), deployment("web", 10), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
 	}
-	w.insist("see the replicas ready", func(ctx context.Context) error {
+	w.Insist("see the replicas ready", func(ctx context.Context) error {
 		d, err := c.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
 		if err == nil && d.Status.ReadyReplicas != 10 {
 			err = fmt.Errorf("%d are", d.Status.ReadyReplicas)

@@ -70,9 +70,10 @@ func (u *upstream) candidates(ctx context.Context, t *rapid.T, state fwk.CycleSt
 		return nil
 	}
 	found, _, err := u.preemption.DryRunPreemption(ctx, state, pod, potential, u.budgets, 0, int32(len(potential)))
-	if err != nil {
+	if err != nil && !strings.Contains(err.Error(), ofDevices) {
 		t.Fatal(err)
 	}
+	u.broken = u.broken || err != nil
 	return found
 }
 
@@ -145,10 +146,9 @@ type replay struct {
 	assigned, pending []*corev1.Pod
 	groups            grouping
 	stored            shelf
-}
-
-func (r *replay) upstream(t *rapid.T) *upstream {
-	return newUpstream(t, r.nodes, r.assigned, r.pending, r.groups, r.stored)
+	devices           *rack
+	// seen counts what happens, if somebody counts.
+	seen *coverage
 }
 
 // turnsOf are the decisions of a run in their order.
@@ -164,10 +164,8 @@ func turnsOf(result scheduling.Result) []func(*rapid.T, *replay) {
 	for _, p := range result.Preemptions {
 		turns = append(turns, turn{p.Turn, func(t *rapid.T, r *replay) { r.preempt(t, p) }})
 	}
-	for _, f := range result.Unschedulable {
-		if f.Turn > 0 {
-			turns = append(turns, turn{f.Turn, func(_ *rapid.T, r *replay) { r.nominate(f.Pod, "") }})
-		}
+	for _, g := range result.GivenUp {
+		turns = append(turns, turn{g.Turn, func(_ *rapid.T, r *replay) { r.nominate(g.Pod, "") }})
 	}
 	slices.SortFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
 	out := make([]func(*rapid.T, *replay), len(turns))
@@ -207,6 +205,9 @@ func (r *replay) place(t *rapid.T, placed scheduling.Placement) {
 	}
 	r.stored.checkBinding(t, r.nodes, placed)
 	r.stored.take(placed)
+	r.upstream(t).checkAllocation(t, placed)
+	r.seen.get(r.devices, placed)
+	r.devices.take(placed)
 	bound := placed.Pod.DeepCopy()
 	bound.Spec.NodeName = placed.Node
 	r.assigned = append(r.assigned, bound)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes/fake"
 	clientcache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -48,7 +48,7 @@ var followed = map[string]bool{
 	names.TaintToleration: true, names.NodeAffinity: true, names.NodePorts: true, names.NodeResourcesFit: true,
 	names.NodeResourcesBalancedAllocation: true, names.ImageLocality: true, names.PodTopologySpread: true, names.InterPodAffinity: true,
 	names.VolumeRestrictions: true, names.NodeVolumeLimits: true, names.VolumeBinding: true, names.VolumeZone: true,
-	names.DefaultPreemption: true, names.DefaultBinder: true, names.NodeDeclaredFeatures: true,
+	names.DefaultPreemption: true, names.DefaultBinder: true, names.NodeDeclaredFeatures: true, names.DynamicResources: true,
 }
 
 // checks are how often a property is tried, in the short form and in the long one.
@@ -74,10 +74,14 @@ type coverage struct {
 	rejected, preferred map[string]int
 	// victims and violations are those of all nodes on which preemption would help.
 	victims, violations int
+	// devices counts reasons about devices.
+	devices map[string]int
+	// got counts kinds of devices that pods got.
+	got map[string]int
 }
 
 func newCoverage() *coverage {
-	return &coverage{rejected: map[string]int{}, preferred: map[string]int{}}
+	return &coverage{rejected: map[string]int{}, preferred: map[string]int{}, devices: map[string]int{}, got: map[string]int{}}
 }
 
 func (c *coverage) reject(s *fwk.Status) {
@@ -104,7 +108,8 @@ func (c *coverage) prefer(scores []fwk.NodePluginScores) {
 // report prints it, and fails the test for plugins that never rejected a node, or never preferred one.
 func (c *coverage) report(t *testing.T, rejecting, preferring []string) {
 	t.Helper()
-	t.Logf("figure: nodes rejected by %v, decisions in which one was preferred by %v, %d victims, %d against budgets", c.rejected, c.preferred, c.victims, c.violations)
+	t.Logf("figure: nodes rejected by %v, decisions in which one was preferred by %v, %d victims, %d against budgets, about devices: %v",
+		c.rejected, c.preferred, c.victims, c.violations, c.devices)
 	if c.victims == 0 || c.violations == 0 {
 		t.Error("preemption never helped, or never violated a budget")
 	}
@@ -127,11 +132,18 @@ type upstream struct {
 	nodes      []*corev1.Node
 	preemption *preemption.Evaluator
 	budgets    []*policyv1.PodDisruptionBudget
+	// written is what the plugin about devices has written, and faults are the errors that plugins came to.
+	written *writes
+	faults  []string
+	// broken is set if preemption came to some.
+	broken bool
 	// coverage is of what the plugins do, if somebody counts.
 	coverage *coverage
 }
 
-func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.Pod, groups grouping, stored shelf) *upstream {
+// upstream is one for a cluster that goes through what a run decided.
+func (r *replay) upstream(t *rapid.T) *upstream {
+	nodes, assigned, pending, groups, stored := r.nodes, r.assigned, r.pending, r.groups, r.stored
 	klog.SetLogger(logr.Discard()) // it warns of what profiles override, and of pods that no API has
 	metrics.Register()
 	config, err := latest.Default()
@@ -149,7 +161,7 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		}
 	}
 	profile.Plugins.MultiPoint.Enabled = kept
-	client := fake.NewClientset()
+	client, written := recording()
 	factory := informers.NewSharedInformerFactory(client, 0)
 	for _, pod := range pending {
 		if err := factory.Core().V1().Pods().Informer().GetStore().Add(pod); err != nil {
@@ -168,14 +180,14 @@ func newUpstream(t *rapid.T, nodes []*corev1.Node, assigned, pending []*corev1.P
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
 		frameworkruntime.WithPodNominator(nominatedOf(t, pending)),
 		frameworkruntime.WithPodActivator(nominated{}),
-		frameworkruntime.WithSharedDRAManager(devicesOf(t, client, factory)),
+		frameworkruntime.WithSharedDRAManager(r.devices.manager(t, factory)),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
 		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &upstream{framework: f, snapshot: snapshot, nodes: nodes, preemption: newPreemption(t, f), budgets: groups.budgets}
+	return &upstream{framework: f, snapshot: snapshot, nodes: nodes, preemption: newPreemption(t, f), budgets: groups.budgets, written: written}
 }
 
 // evaluate is schedulePod of pkg/scheduler/schedule_one.go without its sampling: the totals of the
@@ -193,6 +205,12 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod, nominee string) schedul
 		Diagnosis: framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()},
 	}
 	feasible := u.feasible(ctx, t, state, pod, &failure.Diagnosis)
+	for _, fault := range u.faults {
+		u.coverage.note(fault)
+	}
+	if len(u.faults) > 0 && pod.Status.NominatedNodeName == "" {
+		return out
+	}
 	for _, node := range u.nodes {
 		if status := failure.Diagnosis.NodeToStatus.Get(node.Name); status.Code() != fwk.Success {
 			out.Nodes[node.Name] = rejected(status)
@@ -204,6 +222,7 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod, nominee string) schedul
 	if len(feasible) == 0 {
 		u.preempt(ctx, t, state, pod, failure, nominee)
 		out.Message = failure.Error()
+		u.coverage.note(out.Message)
 	}
 	u.dryRun(ctx, t, state, pod, failure.Diagnosis.NodeToStatus, &out)
 	if len(feasible) == 0 {
@@ -235,7 +254,14 @@ func rejected(status *fwk.Status) scheduling.NodeEvaluation {
 	if plugin == "" {
 		plugin = names.NodeAffinity
 	}
-	return scheduling.NodeEvaluation{Rejected: plugin, Reasons: status.Reasons()}
+	reasons := status.Reasons()
+	if plugin == names.NodeResourcesFit { // resources with names of their own come last, in any order
+		named := slices.IndexFunc(reasons, func(reason string) bool { return strings.Contains(reason, "/") })
+		if named >= 0 {
+			reasons = append(slices.Clone(reasons[:named]), slices.Sorted(slices.Values(reasons[named:]))...)
+		}
+	}
+	return scheduling.NodeEvaluation{Rejected: plugin, Reasons: reasons}
 }
 
 // totals are those of the nodes that can take a pod.
@@ -271,9 +297,12 @@ func (u *upstream) feasible(ctx context.Context, t *rapid.T, state fwk.CycleStat
 			continue
 		}
 		status := u.framework.RunFilterPluginsWithNominatedPods(ctx, state, pod, info)
-		if status.IsSuccess() {
+		switch {
+		case status.IsSuccess():
 			feasible = append(feasible, info)
-		} else {
+		case status.Code() == fwk.Error:
+			u.faults = append(u.faults, status.AsError().Error())
+		default:
 			u.coverage.reject(status)
 			diagnosis.NodeToStatus.Set(info.Node().Name, status)
 		}
@@ -289,33 +318,50 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		stored := anyShelf(t, nodes, assigned, pending, true)
 		groups := anyGrouping(t)
 		groups.profile = anyProfile(t)
-		kept := clusterFor(t, groups.profile)
-		for _, node := range nodes {
-			kept.SetNode(node)
-		}
-		for _, pod := range assigned {
-			kept.SetPod(pod)
-		}
-		groups.tell(kept)
-		stored.tell(kept)
-		for _, pod := range pending[1:] {
-			kept.SetPod(pod)
-		}
-		got := kept.Evaluate(pending[0], now)
-		asked := newUpstream(t, nodes, assigned, pending, groups, stored)
-		asked.coverage = seen
-		want := asked.evaluate(t, pending[0], nomineeIn(got.Message))
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("pod %s (-upstream +core):\n%s", describe(pending[0]), diff)
-		}
+		r := &replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored, devices: anyRack(t, nodes, pending)}
+		r.checkEvaluation(t, seen)
 	})
 	seen.report(t, []string{
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
-		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.NodeDeclaredFeatures,
+		names.VolumeRestrictions, names.NodeVolumeLimits, names.VolumeBinding, names.VolumeZone, names.NodeDeclaredFeatures, names.DynamicResources,
 	}, []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.ImageLocality, names.PodTopologySpread,
-		names.InterPodAffinity, names.VolumeBinding,
+		names.InterPodAffinity, names.VolumeBinding, names.DynamicResources,
 	})
+}
+
+// checkEvaluation compares how the nodes look to the first pod that waits.
+func (r *replay) checkEvaluation(t *rapid.T, seen *coverage) {
+	kept := clusterFor(t, r.groups.profile)
+	for _, node := range r.nodes {
+		kept.SetNode(node)
+	}
+	for _, pod := range r.assigned {
+		kept.SetPod(pod)
+	}
+	r.tell(kept)
+	for _, pod := range r.pending[1:] {
+		kept.SetPod(pod)
+	}
+	got := kept.Evaluate(r.pending[0], now)
+	asked := r.upstream(t)
+	asked.coverage = seen
+	want := asked.evaluate(t, r.pending[0], nomineeIn(got.Message))
+	if len(asked.faults) > 0 {
+		asked.checkFault(t, r.pending[0], got.Message)
+		return
+	}
+	want.Message, got.Message = asked.settled(want.Message), asked.settled(got.Message)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("pod %s (-upstream +core):\n%s", describe(r.pending[0]), diff)
+	}
+}
+
+// tell gives the core all but nodes and pods.
+func (r *replay) tell(kept *scheduling.Cluster) {
+	r.groups.tell(kept)
+	r.stored.tell(kept)
+	r.devices.tell(kept)
 }
 
 func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
@@ -325,31 +371,45 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		stored := anyShelf(t, nodes, assigned, pending, false)
 		groups := anyGrouping(t)
 		groups.profile = anyProfile(t)
-		kept := clusterFor(t, groups.profile)
-		for _, node := range nodes {
-			kept.SetNode(node)
-		}
-		for _, pod := range append(append([]*corev1.Pod{}, assigned...), pending...) {
-			kept.SetPod(pod)
-		}
-		// Known later than the pods.
-		groups.tell(kept)
-		stored.tell(kept)
-		result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
-		if len(result.Placements)+len(result.Preemptions)+len(result.Unschedulable) != len(pending) {
-			t.Fatalf("%d placed, room made for %d, and %d not, of %d", len(result.Placements), len(result.Preemptions), len(result.Unschedulable), len(pending))
-		}
-		replayed := replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored}
-		for _, turn := range turnsOf(result) {
-			turn(t, &replayed)
-		}
-		for _, failed := range result.Unschedulable {
-			want := replayed.upstream(t).evaluate(t, failed.Pod, nomineeIn(failed.Message))
-			if diff := cmp.Diff(want.Message, failed.Message); diff != "" {
-				t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
-			}
-		}
+		r := &replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored, devices: anyRack(t, nodes, pending)}
+		r.checkQueue(t)
 	})
+}
+
+// checkQueue compares what becomes of the pods that wait.
+func (r *replay) checkQueue(t *rapid.T) {
+	kept := clusterFor(t, r.groups.profile)
+	for _, node := range r.nodes {
+		kept.SetNode(node)
+	}
+	for _, pod := range append(append([]*corev1.Pod{}, r.assigned...), r.pending...) {
+		kept.SetPod(pod)
+	}
+	r.tell(kept) // known later than the pods
+	result := kept.Place(rapid.Uint64().Draw(t, "seed"), now)
+	if awake := r.upstream(t).awake(t, r.pending); len(result.Placements)+len(result.Preemptions)+len(result.Unschedulable) != awake {
+		t.Fatalf("%d placed, room made for %d, and %d not, of %d", len(result.Placements), len(result.Preemptions), len(result.Unschedulable), awake)
+	}
+	for _, turn := range turnsOf(result) {
+		turn(t, r)
+	}
+	for _, failed := range result.Unschedulable {
+		asked := r.upstream(t)
+		asked.coverage = r.seen
+		nominee := nomineeIn(failed.Message)
+		if failed.Fault { // then upstream does not come to preemption
+			nominee = whichever
+		}
+		want := asked.evaluate(t, failed.Pod, nominee)
+		if failed.Fault {
+			asked.checkFault(t, failed.Pod, failed.Message)
+			continue
+		}
+		asked.checkRelease(t, failed.Pod, failed.Release)
+		if diff := cmp.Diff(asked.settled(want.Message), asked.settled(failed.Message)); diff != "" {
+			t.Fatalf("pod %s (-upstream +core):\n%s", failed.Pod.Name, diff)
+		}
+	}
 }
 
 // grouping is the Services and controllers of a cluster.
@@ -462,7 +522,10 @@ var themes = []theme{{}, {roomy: true}, {roomy: true, free: true}, {roomy: true,
 // anyCluster has up to six nodes, pods on them, and pods that wait. Nodes are taken by name from a few
 // zones; amounts are small, so that shortages and ties are common.
 func anyCluster(t *rapid.T, waiting int) (nodes []*corev1.Node, assigned, pending []*corev1.Pod) {
-	of := rapid.SampledFrom(themes).Draw(t, "theme")
+	return anyClusterOf(t, rapid.SampledFrom(themes).Draw(t, "theme"), waiting)
+}
+
+func anyClusterOf(t *rapid.T, of theme, waiting int) (nodes []*corev1.Node, assigned, pending []*corev1.Pod) {
 	for i := range rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5, 6}).Draw(t, "nodes") {
 		nodes = append(nodes, anyNode(t, of, fmt.Sprintf("n%d", i)))
 	}

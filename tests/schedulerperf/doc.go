@@ -28,5 +28,6 @@
 //   - Feature gates and a scheduler's configuration cannot be set from outside. What a gate changes of the API shows when
 //     the server is asked for an object that needs it; the others (SchedulerAsyncAPICalls, OpportunisticBatching, ...) choose
 //     among ways in which kube-scheduler reaches the same result.
+//   - Upstream turns all versions of APIs on. Objects of resource.k8s.io/v1beta2 are made as v1 here.
 //   - Upstream looks once a second whether pods are scheduled; here the watch event ends the wait.
 package schedulerperf

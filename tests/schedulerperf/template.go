@@ -73,9 +73,16 @@ func (s source) decodeAny(dir string, index int) (*unstructured.Unstructured, er
 	if err := object.UnmarshalJSON(raw); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
+	if served, old := stable[object.GetAPIVersion()]; old {
+		object.SetAPIVersion(served)
+	}
 	stampAny(object)
 	return object, nil
 }
+
+// stable are the versions served by default of APIs that upstream's templates name in an older one, which its runner turns on:
+// the objects are the same.
+var stable = map[string]string{"resource.k8s.io/v1beta2": "resource.k8s.io/v1"}
 
 // functions are those of upstream's templates: getTemplateFuncs in operations.go.
 var functions = template.FuncMap{

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func claimName(i int) string { return fmt.Sprintf("pvc-%d", i) }
@@ -24,23 +25,21 @@ func (o *createPods) bindVolume(ctx context.Context, e *executor, namespace stri
 // bind makes a volume and a claim, each as bound to the other.
 func (e *executor) bind(ctx context.Context, namespace string, pv *corev1.PersistentVolume, pvc *corev1.PersistentVolumeClaim) error {
 	pvc.Spec.VolumeName = pv.Name
-	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: namespace, Name: pvc.Name}
 	claims, volumes := e.client.CoreV1().PersistentVolumeClaims(namespace), e.client.CoreV1().PersistentVolumes()
-	// A status is not taken from who creates.
 	made, err := claims.Create(ctx, pvc, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
-	made.Status.Phase = corev1.ClaimBound
-	if _, err := claims.UpdateStatus(ctx, made, metav1.UpdateOptions{}); err != nil {
+	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: namespace, Name: pvc.Name, UID: made.UID}
+	// A status is not taken from who creates. The controller of volumes may be at both, so no version is named.
+	status := func(phase string) []byte { return fmt.Appendf(nil, `{"status":{"phase":%q}}`, phase) }
+	if _, err := claims.Patch(ctx, pvc.Name, types.MergePatchType, status(string(corev1.ClaimBound)), metav1.PatchOptions{}, "status"); err != nil {
 		return err
 	}
-	madeVolume, err := volumes.Create(ctx, pv, metav1.CreateOptions{})
-	if err != nil {
+	if _, err := volumes.Create(ctx, pv, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	madeVolume.Status.Phase = corev1.VolumeBound
-	_, err = volumes.UpdateStatus(ctx, madeVolume, metav1.UpdateOptions{})
+	_, err = volumes.Patch(ctx, pv.Name, types.MergePatchType, status(string(corev1.VolumeBound)), metav1.PatchOptions{}, "status")
 	return err
 }
 

@@ -13,13 +13,10 @@ import (
 	"github.com/zeroplane/zeroplane/tests/local"
 )
 
-const (
-	bindCompleted = "pv.kubernetes.io/bind-completed"
-	selectedNode  = "volume.kubernetes.io/selected-node"
-)
+const selectedNode = "volume.kubernetes.io/selected-node"
 
-// TestAPodIsBoundAfterItsClaims plays the controllers of volumes, which zeroplane does not have: it binds the claims that the
-// scheduler asks to have bound for a node.
+// TestAPodIsBoundAfterItsClaims plays the provisioner of one claim, whose volume is made for the node that the scheduler chose; the
+// other's is given to it.
 func TestAPodIsBoundAfterItsClaims(t *testing.T) {
 	s := local.Start(t, local.Options{Dir: t.TempDir(), Nodes: 2})
 	s.WaitForNodes(t)
@@ -40,12 +37,7 @@ func TestAPodIsBoundAfterItsClaims(t *testing.T) {
 	})
 
 	// 1. A volume comes, and is given to the claim. The other claim's is to be made for the same node.
-	pv, err := core.PersistentVolumes().Create(ctx, localVolume("v", "node-1"), metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pv.Status.Phase = corev1.VolumeAvailable
-	if _, err := core.PersistentVolumes().UpdateStatus(ctx, pv, metav1.UpdateOptions{}); err != nil {
+	if _, err := core.PersistentVolumes().Create(ctx, localVolume("v", "node-1"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	local.Eventually(t, waitTimeout, "the claims to be bound for a node", func() error {
@@ -67,14 +59,13 @@ func TestAPodIsBoundAfterItsClaims(t *testing.T) {
 		t.Fatalf("the pod is on %s, and its claims are not bound", waiting.Spec.NodeName)
 	}
 
-	// 2. They are bound, and so is the pod.
+	// 2. It is made, as a provisioner does; both are bound, and so is the pod.
 	another := localVolume("w", "node-1")
 	another.Spec.StorageClassName = "made"
+	another.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: namespace, Name: made.Name, UID: made.UID}
 	if _, err := core.PersistentVolumes().Create(ctx, another, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	bindClaim(t, s.Client, "given", "v")
-	bindClaim(t, s.Client, "made", "w")
 	becomes(t, s.Client, "p", func(p *corev1.Pod) bool { return p.Spec.NodeName == "node-1" && local.PodReady(p) })
 }
 
@@ -116,24 +107,5 @@ func localVolume(name, node string) *corev1.PersistentVolume {
 				{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}},
 			}}},
 		},
-	}
-}
-
-// bindClaim does what the controller of volumes does last.
-func bindClaim(t *testing.T, client kubernetes.Interface, name, volume string) {
-	t.Helper()
-	claims := client.CoreV1().PersistentVolumeClaims(namespace)
-	pvc, err := claims.Get(t.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pvc.Spec.VolumeName = volume
-	metav1.SetMetaDataAnnotation(&pvc.ObjectMeta, bindCompleted, "yes")
-	if pvc, err = claims.Update(t.Context(), pvc, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	pvc.Status.Phase = corev1.ClaimBound
-	if _, err := claims.UpdateStatus(t.Context(), pvc, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -60,10 +60,14 @@ func (c *Cluster) arguments(name string) []string {
 			"--tls-private-key-file=" + c.keys.serverKey,
 		}
 	case Kwok:
+		nodes := "--manage-all-nodes=true"
+		if c.options.Annotated {
+			nodes = "--manage-nodes-with-annotation-selector=" + simulated + "=true"
+		}
 		return []string{
 			"--kubeconfig=" + c.keys.adminKubeconfig,
 			"--config=" + filepath.Join(c.Dir, "kwok.yaml"),
-			"--manage-all-nodes=true",
+			nodes,
 			"--node-ip=127.0.0.1",
 			"--cidr=" + podRange,
 			"--node-lease-duration-seconds=40",
@@ -103,6 +107,7 @@ func (c *Cluster) apiServerArguments() []string {
 		"--service-cluster-ip-range=" + serviceRange,
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
+		"--enable-bootstrap-token-auth",
 		"--allow-privileged=true",
 	}
 }
@@ -113,6 +118,7 @@ func (c *Cluster) controllerManagerArguments() []string {
 		fmt.Sprintf("--kube-api-qps=%d", clientRate),
 		fmt.Sprintf("--kube-api-burst=%d", clientRate),
 		"--leader-elect=false",
+		"--controllers=*,bootstrap-signer-controller,token-cleaner-controller", // as kubeadm has it
 		"--service-account-private-key-file=" + c.keys.serviceAccountKey,
 		"--root-ca-file=" + c.keys.caCert,
 		"--cluster-signing-cert-file=" + c.keys.caCert,

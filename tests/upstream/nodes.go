@@ -17,10 +17,16 @@ const (
 	NodePods   = "256"
 )
 
+// simulated is the annotation, "true", of the nodes that zeroplane simulates (docs/simulated-nodes.md).
+const simulated = "zeroplane.dev/simulated"
+
 // createNodes registers the nodes: node-0, node-1, ...
 func createNodes(ctx context.Context, client kubernetes.Interface, options Options) error {
 	for i := range options.Nodes {
 		node := newNode(fmt.Sprintf("node-%d", i), options.PlainNodes)
+		if options.Annotated {
+			node.Annotations = map[string]string{simulated: "true"}
+		}
 		if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("creating node %s: %w", node.Name, err)
 		}

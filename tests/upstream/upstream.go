@@ -54,6 +54,9 @@ type Options struct {
 	// PlainNodes registers the nodes as bare objects that say Ready and stay so; no kwok runs, so pods are
 	// bound to them but never start.
 	PlainNodes bool
+	// Annotated has kwok run those nodes alone that zeroplane would simulate: those with the annotation
+	// zeroplane.dev/simulated, which the registered ones get.
+	Annotated bool
 	// APIOnly leaves out controller manager and scheduler (and so nodes).
 	APIOnly bool
 }
