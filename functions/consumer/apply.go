@@ -28,7 +28,7 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 	d := b.begin(ctx, who)
 	var p plan.Plan
 	var out planclient.Outcome
-	var err error
+	var err, last error
 	defer func() { d.end(p, out, err) }()
 	for range maxDecisions {
 		out = planclient.Outcome{}
@@ -49,12 +49,13 @@ func (b *Batch) Decide(ctx context.Context, who string, decide Decision) (plancl
 		if !errors.Is(err, planclient.ErrStale) {
 			return out, err
 		}
+		last = err
 		ctx = tablelog.Begin(ctx)
 		if snapshot, err = b.snapshot(ctx, b.groups); err != nil {
 			return out, err
 		}
 	}
-	err = fmt.Errorf("deciding %d times: %w", maxDecisions, planclient.ErrStale)
+	err = fmt.Errorf("deciding %d times: %w", maxDecisions, last)
 	return planclient.Outcome{}, err
 }
 

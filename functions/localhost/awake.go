@@ -219,10 +219,8 @@ func (h *Host) settled(a *awake, next time.Time) bool {
 			h.ring(a.info.Name, next)
 		}
 		a.rest()
+		h.quieter()
 		if !h.opts.Front.Freezes {
-			if !h.opts.KeepMemory {
-				h.memory.settled()
-			}
 			go h.clusters.sleepExcess()
 		}
 	}

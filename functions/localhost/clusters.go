@@ -161,7 +161,7 @@ func (c *clusters) allAwake() []*awake {
 }
 
 // sleepExcess puts the least recently used of the resting clusters to sleep while there are more
-// than are kept.
+// than are kept. What they took is given back when it is quiet.
 func (c *clusters) sleepExcess() {
 	for {
 		name, s := c.takeExcess()
@@ -169,6 +169,7 @@ func (c *clusters) sleepExcess() {
 			return
 		}
 		c.putToSleep(name, s)
+		c.host.quieter()
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// giveBackAfter a cluster settled, memory that is not used any more is given back.
+	// giveBackAfter a cluster settled or went to sleep, memory that is not used any more is given back.
 	giveBackAfter = 2 * time.Second
 	// giveBackMin is what must have been allocated since for that to be worth a collection, in bytes.
 	giveBackMin = 128 << 20
@@ -28,8 +28,15 @@ type memory struct {
 	allocated uint64
 }
 
-// settled is called when a cluster has nothing more to do.
-func (m *memory) settled() {
+// quieter is called when a cluster has nothing more to do, or sleeps.
+func (h *Host) quieter() {
+	if !h.opts.Front.Freezes && !h.opts.KeepMemory {
+		h.memory.later()
+	}
+}
+
+// later gives back in a while, or puts off what was to be given back before.
+func (m *memory) later() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer == nil {
@@ -50,7 +57,7 @@ func (m *memory) stop() {
 // giveBack waits for a pause in the requests: it is for rest, and would have them make again what it drops.
 func (m *memory) giveBack() {
 	if time.Since(m.used()) < giveBackAfter {
-		m.settled()
+		m.later()
 		return
 	}
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
