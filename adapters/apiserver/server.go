@@ -106,9 +106,9 @@ type Options struct {
 	Metrics Measurements
 }
 
-// NewDecoder returns the decoder of stored objects.
+// NewDecoder returns the decoder of stored objects, at the newest version of each.
 func NewDecoder(encryption value.ResourceTransformers) kubestorage.Decoder {
-	return kubestorage.Decoder{Deserializer: Codecs.UniversalDeserializer(), Encryption: encryption}
+	return kubestorage.Decoder{Deserializer: newNewest(), Encryption: encryption}
 }
 
 // Issuer is the issuer of the cluster's ServiceAccount tokens. Clusters have different ones, so

@@ -31,9 +31,9 @@ func NewLogs(store table.Store, cluster string, options func(group string) table
 // Of returns the log of a resource.
 func (l Logs) Of(gr schema.GroupResource) *tablelog.Log { return l[GroupOf(gr)] }
 
-// Decoder returns the versioned form of entries: what clients see, at the version that is stored.
+// Decoder returns the versioned form of entries, as clients see them.
 type Decoder struct {
-	// Codecs' universal deserializer reads any built-in kind without converting it.
+	// Deserializer reads any built-in kind, and says at which version.
 	Deserializer runtime.Decoder
 	// Encryption, if set, decrypts what is stored of a resource.
 	Encryption value.ResourceTransformers
