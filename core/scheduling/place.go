@@ -110,7 +110,7 @@ type run struct {
 	prospects   map[group]*prospects
 	// yielded are the pods that lost their nomination to one of higher priority.
 	yielded map[*entry]bool
-	// opened counts what may let in pods that failed: placements, and nominations that are given up.
+	// opened counts what may let in pods that failed: placements, and nominations that are given up or moved.
 	opened int
 	// turn counts decisions.
 	turn int

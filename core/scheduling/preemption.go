@@ -270,6 +270,7 @@ func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
 	r.preemptions = append(r.preemptions, made)
 	r.yield(n, g.class.priority)
 	if nominee != nil && nominee != n {
+		r.opened++
 		tell(r.cluster, podHint, e, nil)
 	}
 	r.nominate(e, n)
@@ -366,6 +367,7 @@ func (r *run) yield(n *nodeState, priority int32) {
 		if e.class.priority < priority {
 			r.withdraw(e)
 			r.yielded[e] = true
+			r.opened++
 			tell(r.cluster, podHint, e, nil)
 		}
 	}

@@ -75,6 +75,16 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 			made:  map[string]victims{"p": {"a", []string{"h2"}}},
 		},
 		{
+			name:  "room that was left to a pod which makes room elsewhere is for those before it",
+			nodes: two,
+			pods: []*corev1.Pod{
+				pod("low", on("a"), half, prioritized(1)), pod("lower", on("b"), whole, prioritized(0)),
+				pod("first", half, prioritized(9), never), pod("p", whole, prioritized(9), nominated),
+			},
+			made:    map[string]victims{"p": {"b", []string{"lower"}}},
+			outcome: map[string]string{"first": "a"},
+		},
+		{
 			name:  "a disruption budget is kept if another node will do",
 			nodes: two,
 			pods:  []*corev1.Pod{pod("guarded", on("a"), whole, labelled("web")), pod("other", on("b"), whole, prioritized(5)), pod("p", whole, prioritized(9))},
