@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"sync"
 	"time"
@@ -83,20 +84,47 @@ func newOnDemand(of *informers, gr schema.GroupResource) *onDemand {
 	return o
 }
 
-// sync calls the handlers for what changed since they were last called.
+// sync calls the handlers for what changed since they were last called, or for all there is if they never were.
 func (o *onDemand) sync(ctx context.Context) error {
-	state, err := o.log.Known(ctx)
-	if err != nil {
-		return err
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.seen == nil || o.seen.Rev == state.Rev {
-		return nil
+	if o.seen == nil {
+		return o.begin(ctx)
+	}
+	state, err := o.log.Known(ctx)
+	if err != nil || o.seen.Rev == state.Rev {
+		return err
 	}
 	before := o.seen
 	o.seen = state
 	return o.diff(before, state)
+}
+
+// begin calls the handlers for all there is. It fails when the log cannot be read, and is then tried again when the next request comes
+// or somebody asks whether the handlers have heard. The caller holds mu.
+func (o *onDemand) begin(ctx context.Context) error {
+	state, err := o.log.Current(ctx)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", o.prefix, err)
+	}
+	o.seen = state
+	for _, h := range o.handlers {
+		err = errors.Join(err, o.tell(h))
+	}
+	return err
+}
+
+// tell calls a handler for all there is. The caller holds mu.
+func (o *onDemand) tell(h cache.ResourceEventHandler) (err error) {
+	o.seen.Ascend(o.prefix, "", func(e *tablelog.Entry) bool {
+		var obj runtime.Object
+		if obj, err = o.of.decoder.Object(e); err != nil {
+			return false
+		}
+		h.OnAdd(obj, true)
+		return true
+	})
+	return err
 }
 
 // diff calls the handlers for the difference of two states: whatever moved in between is one event.
@@ -144,30 +172,23 @@ func (o *onDemand) notify(before, after *tablelog.Entry) error {
 }
 
 // AddEventHandler implements cache.SharedInformer: the handler hears of what there is before the
-// call returns.
+// call returns, or, if the log cannot be read now, later: until then it has not synced.
 func (o *onDemand) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
-	state, err := o.log.Current(context.Background())
-	if err != nil { // upstream looks at the registration even so
-		return unsynced{}, fmt.Errorf("reading %s: %w", o.prefix, err)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.seen == nil {
-		o.seen = state
+	if len(o.handlers) == 0 {
 		o.of.mu.Lock()
 		o.of.handling = append(o.of.handling, o)
 		o.of.mu.Unlock()
 	}
-	o.seen.Ascend(o.prefix, "", func(e *tablelog.Entry) bool {
-		var obj runtime.Object
-		if obj, err = o.of.decoder.Object(e); err != nil {
-			return false
-		}
-		h.OnAdd(obj, true)
-		return true
-	})
 	o.handlers = append(o.handlers, h)
-	return registration{}, err
+	if o.seen != nil {
+		return registration{o}, o.tell(h)
+	}
+	if err := o.begin(context.Background()); err != nil {
+		slog.Warn("cannot tell yet what there is", "of", o.prefix, "error", err)
+	}
+	return registration{o}, nil
 }
 
 // AddEventHandlerWithResyncPeriod implements cache.SharedInformer; nothing is ever resynced.
@@ -205,7 +226,7 @@ func (o *onDemand) RunWithContext(context.Context) {}
 func (o *onDemand) HasSynced() bool { return true }
 
 // HasSyncedChecker implements cache.SharedInformer.
-func (o *onDemand) HasSyncedChecker() cache.DoneChecker { return registration{} }
+func (o *onDemand) HasSyncedChecker() cache.DoneChecker { return synced{} }
 
 // LastSyncResourceVersion implements cache.SharedInformer.
 func (o *onDemand) LastSyncResourceVersion() string { return "" }
@@ -224,17 +245,27 @@ func (o *onDemand) SetTransform(cache.TransformFunc) error { return nil }
 // IsStopped implements cache.SharedInformer.
 func (o *onDemand) IsStopped() bool { return false }
 
-// registration says that everything has synced.
-type registration struct{}
+// registration says whether the handlers of an informer have heard what there is.
+type registration struct{ of *onDemand }
 
 var alwaysDone = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-func (registration) HasSynced() bool                     { return true }
-func (registration) HasSyncedChecker() cache.DoneChecker { return registration{} }
-func (registration) Name() string                        { return "zeroplane" }
-func (registration) Done() <-chan struct{}               { return alwaysDone }
+// HasSynced implements cache.ResourceEventHandlerRegistration. If the log could not be read before, it is tried again.
+func (r registration) HasSynced() bool {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	if r.of.seen != nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), listerTimeout)
+	defer cancel()
+	return r.of.begin(ctx) == nil
+}
 
-// unsynced says that nothing has synced.
-type unsynced struct{ registration }
+func (r registration) HasSyncedChecker() cache.DoneChecker { return synced{} }
 
-func (unsynced) HasSynced() bool { return false }
+// synced says that there is nothing to wait for.
+type synced struct{}
+
+func (synced) Name() string          { return "zeroplane" }
+func (synced) Done() <-chan struct{} { return alwaysDone }

@@ -11,7 +11,7 @@ const (
 	// giveBackAfter a cluster settled or went to sleep, memory that is not used any more is given back.
 	giveBackAfter = 2 * time.Second
 	// giveBackMin is what must have been allocated since for that to be worth a collection, in bytes.
-	giveBackMin = 128 << 20
+	giveBackMin = 64 << 20
 )
 
 // memory gives back to the operating system what a burst of work has left, once, when it is over.

@@ -169,7 +169,7 @@ func hostAzure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return azurehost.Serve(ctx, h, net.JoinHostPort("127.0.0.1", port), func(net.Addr) { startup.Served() })
+	return azurehost.Serve(ctx, h, net.JoinHostPort("127.0.0.1", port), func(net.Addr) { startup.Served(false) })
 }
 
 func hostAWS(ctx context.Context) error {

@@ -107,7 +107,7 @@ func serve(cmd *cobra.Command, o localhost.Options, store storeOptions) error {
 		return store.advise(err)
 	}
 	return store.advise(h.Serve(ctx, func() {
-		startup.Served()
+		startup.Served(true)
 		greet(cmd, h, o)
 	}))
 }

@@ -30,7 +30,7 @@ const (
 	shortRounds, longRounds = 60, 20_000
 	// actions of users and of nature in a round, and at least how many faults are seen in it.
 	actions, leastFaults = 200, 20
-	// running is how many instances do at a time.
+	// running is how many instances do at a time at most.
 	running = 2
 	// lastWritten is how many of the last changes are told of where a round fails.
 	lastWritten = 20
@@ -134,7 +134,9 @@ type game struct {
 	client *kubernetes.Clientset
 	seen   *observer
 	r      *rand.Rand
-	out    outcome
+	// actions are what may happen.
+	actions []action
+	out     outcome
 }
 
 // round runs the actions of a seed, lets the cluster settle and rest, and checks the rules.
@@ -142,7 +144,8 @@ func round(t *testing.T, seed uint64, f instances.Faults) (out outcome) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		g := &game{t: t, seen: newObserver(t), r: rand.New(rand.NewPCG(seed, 1))}
-		g.world = instances.New(t, seed, instances.Options{Instances: running, Faults: f, Committed: g.seen.committed})
+		g.actions = repertoire(g.r)
+		g.world = instances.New(t, seed, instances.Options{Instances: 1 + g.r.IntN(running), Faults: f, Committed: g.seen.committed})
 		g.seen.store = g.world.Store
 		ticking, stop := context.WithCancel(t.Context())
 		var under sync.WaitGroup

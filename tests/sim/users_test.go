@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -40,16 +41,29 @@ type action struct {
 // choose draws the next action.
 func (g *game) choose() action {
 	total := 0
-	for i := range allActions {
-		total += allActions[i].weight
+	for i := range g.actions {
+		total += g.actions[i].weight
 	}
 	n := g.r.IntN(total)
-	for _, a := range allActions {
+	for _, a := range g.actions {
 		if n -= a.weight; n < 0 {
 			return a
 		}
 	}
 	panic("unreachable")
+}
+
+// repertoire is what happens in a round: everything in one of five, else the first and about half of the others, drawn by chance, so that
+// what is left has more turns and meets what it would otherwise seldom meet (Groce et al., Swarm Testing, ISSTA 2012).
+func repertoire(r *rand.Rand) []action {
+	everything := r.IntN(5) == 0
+	drawn := []action{allActions[0]}
+	for _, a := range allActions[1:] {
+		if everything || r.IntN(2) == 0 {
+			drawn = append(drawn, a)
+		}
+	}
+	return drawn
 }
 
 var allActions []action

@@ -35,10 +35,13 @@ func Done() {
 }
 
 // Served is called when a server answers. A little later the garbage collector is turned on, and gives
-// back what starting no longer needs.
-func Served() {
+// back what starting no longer needs. One that has the memory of a whole machine has room for bursts.
+func Served(machine bool) {
 	time.AfterFunc(settling, func() {
 		Done()
+		if machine {
+			roomy()
+		}
 		debug.FreeOSMemory()
 		heap.SmallPages()
 	})
