@@ -23,6 +23,9 @@ type hiccup struct {
 	before, reads atomic.Int64
 }
 
+// leastNamespaced is how many resources in namespaces there are at least.
+const leastNamespaced = 30
+
 var errBusy = errors.New("the table is busy")
 
 func (h *hiccup) read() error {
@@ -71,10 +74,16 @@ func TestAServerOutlivesAReadThatWasRefused(t *testing.T) {
 		if make1(client) != nil {
 			refused++
 		}
+		if _, err := server.Discover(); err != nil {
+			refused++
+		}
 		met := store.reads.Load() > before
 		store.before.Store(-1)
 		if err := make1(client); err != nil {
 			t.Errorf("after read %d was refused: %v", before+1, err)
+		}
+		if d, err := server.Discover(); err != nil || len(d.Namespaced) < leastNamespaced {
+			t.Errorf("after read %d was refused, discovery: %v, %v", before+1, d, err)
 		}
 		server.Close()
 		if !met {

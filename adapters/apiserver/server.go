@@ -132,7 +132,7 @@ type Server struct {
 	informers  *informers
 	generic    *genericapiserver.GenericAPIServer
 	handler    http.Handler
-	discovered func() (*Discovered, error)
+	discovered discovered
 	stop       chan struct{}
 	// rest is closed when every API group is installed, or restErr says why not.
 	rest       chan struct{}
@@ -194,7 +194,37 @@ type Discovered struct {
 }
 
 // Discover returns what the server serves. It is found out when it is first asked for.
-func (s *Server) Discover() (*Discovered, error) { return s.discovered() }
+func (s *Server) Discover() (*Discovered, error) { return s.discovered.get(s.discover) }
+
+// discovered is what was found out. A failure is not kept: the table may have been busy.
+type discovered struct {
+	mu    sync.Mutex
+	known *Discovered
+}
+
+func (d *discovered) get(discover func() (*Discovered, error)) (*Discovered, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known != nil {
+		return d.known, nil
+	}
+	var err error
+	d.known, err = discover()
+	return d.known, err
+}
+
+// complete fails if some version could not be asked for, which restmapper.GetAPIGroupResources says nothing of: owners of its kinds
+// would look as if there were no such kinds.
+func complete(groups []*restmapper.APIGroupResources) error {
+	for _, g := range groups {
+		for _, v := range g.Group.Versions {
+			if _, found := g.VersionedResources[v.Version]; !found {
+				return fmt.Errorf("discovering the API: no answer for %s", v.GroupVersion)
+			}
+		}
+	}
+	return nil
+}
 
 func (s *Server) discover() (*Discovered, error) {
 	client, err := clientdiscovery.NewDiscoveryClientForConfig(s.ClientConfig(System, "zeroplane"))
@@ -204,6 +234,9 @@ func (s *Server) discover() (*Discovered, error) {
 	groups, err := restmapper.GetAPIGroupResources(client)
 	if err != nil {
 		return nil, fmt.Errorf("discovering the API: %w", err)
+	}
+	if err := complete(groups); err != nil {
+		return nil, err
 	}
 	lists, err := client.ServerPreferredNamespacedResources()
 	if err != nil {
@@ -225,7 +258,6 @@ func (s *Server) discover() (*Discovered, error) {
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
 	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: NewDecoder(o.Encryption)}
-	s.discovered = sync.OnceValues(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.beginCore, b.admit, b.build, b.install} {
 		if err := step(); err != nil {

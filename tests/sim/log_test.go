@@ -175,26 +175,30 @@ func (o *observer) last(n int) string {
 // named finds what a violation is about.
 var named = regexp.MustCompile(`[a-z]+/[a-z0-9-]+`)
 
-// toldOf is up to how long before a violation a round that fails tells of, and toldLength how much of each object.
+// toldOf is how many of the last changes a round that fails tells of, and toldLength how much of each object.
 const (
-	toldOf     = 5 * time.Minute
+	toldOf     = 60
 	toldLength = 500
 )
 
-// about returns what was written of the objects that a violation names, and of what is named after them, in the time before it.
+// about returns what was written last, before a violation, of the objects that it names, of what is named after them, and of their namespaces.
 func (o *observer) about(v rules.Violation) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var out []string
+	names := named.FindAllString(v.Text, -1)
 	for _, w := range o.written {
-		if age := v.At.Sub(w.at); age < 0 || age > toldOf {
-			continue
+		if w.at.After(v.At) {
+			break
 		}
-		if slices.ContainsFunc(named.FindAllString(v.Text, -1), func(name string) bool { return strings.Contains(w.key+"-", "/"+name+"-") }) {
+		if slices.ContainsFunc(names, func(name string) bool {
+			namespace, _, _ := strings.Cut(name, "/")
+			return strings.Contains(w.key+"-", "/"+name+"-") || strings.HasSuffix(w.key, "/namespaces/"+namespace)
+		}) {
 			out = append(out, w.String()+" "+brief(w.object))
 		}
 	}
-	return strings.Join(out, "\n")
+	return strings.Join(out[max(0, len(out)-toldOf):], "\n")
 }
 
 // brief is what of an object tells how it fares.
