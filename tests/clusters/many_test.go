@@ -29,8 +29,8 @@ const (
 	growthGoroutines = 40
 	settleTimeout    = 30 * time.Second
 	// quiet is longer than a server waits before it gives back memory.
-	quiet = 3 * time.Second
-	namespace        = metav1.NamespaceDefault
+	quiet     = 3 * time.Second
+	namespace = metav1.NamespaceDefault
 )
 
 // TestAHundredClustersTakeTheMemoryOfThoseKeptAwake creates, uses and deletes them on one server.
