@@ -22,6 +22,7 @@ const (
 	// evictController is the same user: upstream has no other for it (newTaintEvictionController of
 	// cmd/kube-controller-manager/app/core.go).
 	evictController = nodeController
+	ttlController   = "ttl-controller"
 	podCollector    = "pod-garbage-collector"
 )
 
@@ -49,6 +50,9 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 	if err := consumer.Each(ctx, t.unscheduled.Sorted(), func(ctx context.Context, n consumer.Named) error {
 		return collect(ctx, b, n)
 	}); err != nil {
+		return err
+	}
+	if err := t.changes(ctx, b); err != nil {
 		return err
 	}
 	if len(t.nodes) > 0 {
@@ -79,6 +83,8 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 type touched struct {
 	// nodes that changed, whose lease did, that were put off, and those that a pod concerns.
 	nodes consumer.Set
+	// changed are the nodes that did so themselves.
+	changed consumer.Set
 	// missing are the nodes whose quarantine is over.
 	missing map[string]bool
 	// unscheduled pods go away and never had a node.
@@ -88,7 +94,7 @@ type touched struct {
 }
 
 func find(b *consumer.Batch) (touched, error) {
-	t := touched{nodes: consumer.Set{}, missing: map[string]bool{}, unscheduled: consumer.Set{}}
+	t := touched{nodes: consumer.Set{}, changed: consumer.Set{}, missing: map[string]bool{}, unscheduled: consumer.Set{}}
 	err := b.Gather(
 		func() error { return t.everything(b.Snapshot) },
 		func(ev tablelog.Event) error {
@@ -122,15 +128,21 @@ func find(b *consumer.Batch) (touched, error) {
 	return t, err
 }
 
-// node notes whether a node's change matters to its zone.
+// node notes that a node has changed, and whether it matters to its zone.
 func (t *touched) node(s *consumer.Snapshot, ev tablelog.Event) error {
 	before, _, err := consumer.Read[*corev1.Node](s, ev.Prev)
 	if err != nil {
 		return err
 	}
 	after, _, err := consumer.Read[*corev1.Node](s, ev.Entry)
-	t.zones = t.zones || err == nil && nodes.MovesZones(before, after)
-	return err
+	if err != nil {
+		return err
+	}
+	if after != nil {
+		t.changed.Add("", after.Name)
+	}
+	t.zones = t.zones || nodes.MovesZones(before, after)
+	return nil
 }
 
 func (t *touched) everything(s *consumer.Snapshot) error {
@@ -141,6 +153,7 @@ func (t *touched) everything(s *consumer.Snapshot) error {
 	}
 	for _, n := range all {
 		t.nodes.Add("", n.Name)
+		t.changed.Add("", n.Name)
 	}
 	pods, err := consumer.List[*corev1.Pod](s, podResource, "")
 	if err != nil {
@@ -152,6 +165,23 @@ func (t *touched) everything(s *consumer.Snapshot) error {
 		}
 	}
 	return nil
+}
+
+// changes makes the plans for nodes that came or changed.
+func (t *touched) changes(ctx context.Context, b *consumer.Batch) error {
+	if len(t.changed) == 0 {
+		return nil
+	}
+	count := consumer.Count(b.Snapshot, nodeResource)
+	return consumer.Each(ctx, t.changed.Sorted(), func(ctx context.Context, n consumer.Named) error {
+		return consumer.Refused(b.Decide(ctx, ttlController, func(s *consumer.Snapshot) (plan.Plan, error) {
+			node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", n.Name)
+			if err != nil || !ok {
+				return plan.Plan{}, err
+			}
+			return nodes.TTL(node, count), nil
+		}))
+	})
 }
 
 // pod adds what a pod makes worth looking at: itself, or its node if that does not exist or has a taint
