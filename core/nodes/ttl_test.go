@@ -107,3 +107,53 @@ func TestANodeThatIsAlwaysLookedAtHasUpstreamsStep(t *testing.T) {
 		}
 	})
 }
+
+func TestPeopleAreToldOfNodesThatComeAndGo(t *testing.T) {
+	notice := func(reason, message string) plan.Notice {
+		return plan.Notice{
+			Regarding: corev1.ObjectReference{Kind: "Node", APIVersion: "v1", Name: "a", UID: "uid-a"},
+			Type:      corev1.EventTypeNormal, Reason: reason, Message: message, Component: "node-controller",
+		}
+	}
+	registered := notice("RegisteredNode", "Node a event: Registered Node a in Controller")
+	for claim, tc := range map[string]struct {
+		node, created *corev1.Node
+		// with says that the notice goes with the annotation, and alone that nothing is written.
+		with, alone bool
+	}{
+		"with its first annotation":                        {node: node(), created: node(), with: true},
+		"not once it has that, though it looks new":        {node: node(annotated("0")), created: node()},
+		"nor when the cluster's size asks for another":     {node: node(annotated("300")), created: node()},
+		"alone of one that came with the annotation":       {node: node(annotated("0")), created: node(annotated("0")), alone: true},
+		"with the annotation of one that came with others": {node: node(annotated("60")), created: node(annotated("60")), with: true},
+		"not of one that has changed":                      {node: node()},
+		"not of another of its name":                       {node: node(), created: node(func(n *corev1.Node) { n.UID = "uid-before" })},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			p := nodes.Changed(tc.node, tc.created, 3)
+			var with []plan.Notice
+			for _, w := range p.Writes {
+				if w.OnSuccess != nil {
+					with = append(with, *w.OnSuccess)
+				}
+			}
+			for _, of := range []struct {
+				what string
+				want bool
+				got  []plan.Notice
+			}{{"with a write", tc.with, with}, {"alone", tc.alone, p.Notices}} {
+				var want []plan.Notice
+				if of.want {
+					want = []plan.Notice{registered}
+				}
+				if diff := cmp.Diff(want, of.got); diff != "" {
+					t.Errorf("notices %s (-want +got):\n%s", of.what, diff)
+				}
+			}
+		})
+	}
+	want := plan.Plan{Notices: []plan.Notice{notice("RemovingNode", "Node a event: Removing Node a from Controller")}}
+	if diff := cmp.Diff(want, nodes.Removed(node())); diff != "" {
+		t.Errorf("plan for one that is gone (-want +got):\n%s", diff)
+	}
+}

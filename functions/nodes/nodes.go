@@ -66,25 +66,33 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 			return err
 		}
 	}
-	if !t.zones {
-		return nil
-	}
-	// What was decided of single nodes just now comes as changes of its own.
-	return consumer.Refused(b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		all, err := consumer.List[*corev1.Node](s, nodeResource, "")
-		if err != nil {
-			return plan.Plan{}, err
+	if t.zones {
+		// What was decided of single nodes just now comes as changes of its own.
+		if err := consumer.Refused(b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
+			all, err := consumer.List[*corev1.Node](s, nodeResource, "")
+			if err != nil {
+				return plan.Plan{}, err
+			}
+			return nodes.Zones(all, b.Now), nil
+		})); err != nil {
+			return err
 		}
-		return nodes.Zones(all, b.Now), nil
-	}))
+	}
+	// Last, since nothing stored says that people were told: a batch that fails comes again.
+	return consumer.Each(ctx, t.removed, func(ctx context.Context, gone *corev1.Node) error {
+		return consumer.Refused(b.Decide(ctx, nodeController, func(*consumer.Snapshot) (plan.Plan, error) { return nodes.Removed(gone), nil }))
+	})
 }
 
 // touched is what a batch is about.
 type touched struct {
 	// nodes that changed, whose lease did, that were put off, and those that a pod concerns.
 	nodes consumer.Set
-	// changed are the nodes that did so themselves.
+	// changed are the nodes that did so themselves, created those of them that are new, by name and as they were created, and
+	// removed those that are gone.
 	changed consumer.Set
+	created map[string]*corev1.Node
+	removed []*corev1.Node
 	// missing are the nodes whose quarantine is over.
 	missing map[string]bool
 	// unscheduled pods go away and never had a node.
@@ -94,7 +102,9 @@ type touched struct {
 }
 
 func find(b *consumer.Batch) (touched, error) {
-	t := touched{nodes: consumer.Set{}, changed: consumer.Set{}, missing: map[string]bool{}, unscheduled: consumer.Set{}}
+	t := touched{
+		nodes: consumer.Set{}, changed: consumer.Set{}, created: map[string]*corev1.Node{}, missing: map[string]bool{}, unscheduled: consumer.Set{},
+	}
 	err := b.Gather(
 		func() error { return t.everything(b.Snapshot) },
 		func(ev tablelog.Event) error {
@@ -128,7 +138,7 @@ func find(b *consumer.Batch) (touched, error) {
 	return t, err
 }
 
-// node notes that a node has changed, and whether it matters to its zone.
+// node notes what became of a node, and whether it matters to its zone.
 func (t *touched) node(s *consumer.Snapshot, ev tablelog.Event) error {
 	before, _, err := consumer.Read[*corev1.Node](s, ev.Prev)
 	if err != nil {
@@ -138,8 +148,14 @@ func (t *touched) node(s *consumer.Snapshot, ev tablelog.Event) error {
 	if err != nil {
 		return err
 	}
-	if after != nil {
+	switch {
+	case after == nil && before != nil:
+		t.removed = append(t.removed, before)
+	case after != nil:
 		t.changed.Add("", after.Name)
+		if before == nil {
+			t.created[after.Name] = after
+		}
 	}
 	t.zones = t.zones || nodes.MovesZones(before, after)
 	return nil
@@ -179,7 +195,7 @@ func (t *touched) changes(ctx context.Context, b *consumer.Batch) error {
 			if err != nil || !ok {
 				return plan.Plan{}, err
 			}
-			return nodes.TTL(node, count), nil
+			return nodes.Changed(node, t.created[n.Name], count), nil
 		}))
 	})
 }
