@@ -10,6 +10,7 @@ import (
 
 // Changed is what is done about a node because it has changed itself, other than Check, which looks at silent nodes too: [TTL], and
 // people are told of a new one. Created is the node as it was created, nil if that was not now; count is how many nodes there are.
+// Where it is not known what has changed, a node that is not [Annotated] may have been created.
 //
 // Nothing but memory tells upstream which nodes it has told of, so it does so once more whenever it is started. Here the
 // first annotation of a new node tells: the notice goes with that write, and a change that is looked at again, after a crash or by another
@@ -21,8 +22,7 @@ func Changed(node, created *corev1.Node, count int) plan.Plan {
 	if created == nil || created.UID != node.UID {
 		return p
 	}
-	_, has := ttlOf(node)
-	if _, had := ttlOf(created); has && !had {
+	if Annotated(node) && !Annotated(created) {
 		return p
 	}
 	notice := nodeNotice(node, "RegisteredNode", fmt.Sprintf("Registered Node %s in Controller", node.Name))
@@ -32,6 +32,12 @@ func Changed(node, created *corev1.Node, count int) plan.Plan {
 		p.Notices = []plan.Notice{notice}
 	}
 	return p
+}
+
+// Annotated reports whether a node has what TTL writes.
+func Annotated(node *corev1.Node) bool {
+	_, ok := ttlOf(node)
+	return ok
 }
 
 // Removed tells people of a node that is gone.

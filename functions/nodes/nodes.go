@@ -170,6 +170,9 @@ func (t *touched) everything(s *consumer.Snapshot) error {
 	for _, n := range all {
 		t.nodes.Add("", n.Name)
 		t.changed.Add("", n.Name)
+		if !nodes.Annotated(n) {
+			t.created[n.Name] = n
+		}
 	}
 	pods, err := consumer.List[*corev1.Pod](s, podResource, "")
 	if err != nil {
