@@ -24,6 +24,10 @@ var sceneBugs = []sceneBug{
 		Old: "		b.gone = append(b.gone, *before)", New: "		if now, _ := g.at(ev.Key); SWITCH && now != nil {\n			before = now\n		}\n		b.gone = append(b.gone, *before)",
 	}, "StaleView/a deletion that is seen again takes nothing from the namesake", "there were"},
 	{mutants.Mutation{
+		Name: "a node is new for whoever sees it made", File: "core/nodes/registered.go",
+		Old: "	if Annotated(node) && !Annotated(created) {", New: "	if !SWITCH && Annotated(node) && !Annotated(created) {",
+	}, "StaleView/of a node that looks new again people are told once", "people were told [RegisteredNode RegisteredNode]"},
+	{mutants.Mutation{
 		Name: "a revision that is taken is written over", File: "adapters/tablelog/commit.go",
 		Old: "Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()}", New: "Kind: either(SWITCH, table.Put, table.Insert), Key: logKey(ev.Rev), Value: r.encode()}",
 	}, "StaleView/what has an old view ends no pod of the same name", "on an old view: there were"},

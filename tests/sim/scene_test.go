@@ -433,3 +433,17 @@ func (s *scene) ever(what schema.GroupVersionResource) int {
 	}
 	return len(uids)
 }
+
+// told are the reasons of the Events about nodes, as often as they were given.
+func (s *scene) told() (reasons []string) {
+	s.t.Helper()
+	list, err := s.client.CoreV1().Events(metav1.NamespaceDefault).List(s.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=Node"})
+	s.do(err)
+	for i := range list.Items {
+		for range list.Items[i].Count {
+			reasons = append(reasons, list.Items[i].Reason)
+		}
+	}
+	slices.Sort(reasons)
+	return reasons
+}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 func TestSieveStaleView(t *testing.T) {
 	instances.Quiet(t)
 	t.Run("a deletion that is seen again takes nothing from the namesake", func(t *testing.T) { play(t, deletionSeenAgain) })
+	t.Run("of a node that looks new again people are told once", func(t *testing.T) { play(t, nodeLooksNewAgain) })
 	t.Run("what has an old view ends no pod of the same name", func(t *testing.T) { play(t, namesakeOfAFailedPod) })
 	t.Run("two that see too few pods make them once", func(t *testing.T) { play(t, twoSeeTooFewPods) })
 }
@@ -54,14 +56,32 @@ func deletionSeenAgain(s *scene) {
 	}
 }
 
+// nodeLooksNewAgain kills an instance that has told people of a new node, before it has stored that it did.
+func nodeLooksNewAgain(s *scene) {
+	s.set(0)
+	s.register(0)
+	one := s.enter()
+	one.before = func(_ string, ops []table.Op) bool { return storesCursor(ops, "nodes") }
+	one.dies()
+	once := []string{"RegisteredNode"}
+	if told := s.told(); !slices.Equal(told, once) {
+		s.t.Fatalf("the first instance has told people %v", told)
+	}
+	node := kubestorage.KeyOf(plan.Nodes.GroupResource(), "", "node-0")
+	if went := s.went("nodes", kubestorage.NodesGroup, node); went != "made" {
+		s.t.Fatalf("yet to be seen of the node: %q", went)
+	}
+	two := s.enter()
+	two.work(time.Minute)
+	two.leave()
+	if told := s.told(); !slices.Equal(told, once) {
+		s.t.Errorf("people were told %v", told)
+	}
+}
+
 // storesCursor reports whether a function's cursor is among what is committed.
 func storesCursor(ops []table.Op, function string) bool {
-	for _, op := range ops {
-		if op.Key == cursorOf(function) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ops, func(op table.Op) bool { return op.Key == cursorOf(function) })
 }
 
 // namesakeOfAFailedPod shows an instance the rows of a time at which a pod had failed, when another of its name has long

@@ -94,16 +94,7 @@ func nodeWasAway(s *scene) {
 	if got := s.uids(plan.Pods); len(want) != 2 || !maps.Equal(got, want) {
 		s.t.Errorf("there were %v, and are %v", want, got)
 	}
-	told, err := s.client.CoreV1().Events(metav1.NamespaceDefault).List(s.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=Node"})
-	s.do(err)
-	var reasons []string
-	for i := range told.Items {
-		for range told.Items[i].Count {
-			reasons = append(reasons, told.Items[i].Reason)
-		}
-	}
-	slices.Sort(reasons)
-	if !slices.Equal(reasons, []string{"RegisteredNode", "RegisteredNode", "RemovingNode"}) {
-		s.t.Errorf("people were told %v", reasons)
+	if told := s.told(); !slices.Equal(told, []string{"RegisteredNode", "RegisteredNode", "RemovingNode"}) {
+		s.t.Errorf("people were told %v", told)
 	}
 }
