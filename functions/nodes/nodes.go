@@ -103,7 +103,8 @@ type touched struct {
 
 func find(b *consumer.Batch) (touched, error) {
 	t := touched{
-		nodes: consumer.Set{}, changed: consumer.Set{}, created: map[string]*corev1.Node{}, missing: map[string]bool{}, unscheduled: consumer.Set{},
+		nodes: consumer.Set{}, changed: consumer.Set{}, unscheduled: consumer.Set{},
+		created: map[string]*corev1.Node{}, missing: map[string]bool{},
 	}
 	err := b.Gather(
 		func() error { return t.everything(b.Snapshot) },
