@@ -35,7 +35,7 @@ func Dependent(n Node) plan.Plan {
 	if n.beingDeleted() || len(n.OwnerReferences) == 0 {
 		return plan.Plan{}
 	}
-	p := plan.Plan{Notices: invalidNamespaces(n)}
+	p := plan.Plan{Notices: invalidNamespace(n)}
 	refs, known := classify(n)
 	reads := []plan.Read{readOf(n.Ref)}
 	if known {
@@ -117,27 +117,27 @@ func policyOf(obj Object) metav1.DeletionPropagation {
 	}
 }
 
-// invalidNamespaces are the notices for references to owners that live in another namespace
-// (graph_builder.go, reportInvalidNamespaceOwnerRef).
-func invalidNamespaces(n Node) []plan.Notice {
-	var notices []plan.Notice
-	for _, ref := range n.OwnerReferences {
+// invalidNamespace is the notice for a reference to an owner that lives in another namespace, the first if there are more
+// (graph_builder.go, addDependentToOwners and reportInvalidNamespaceOwnerRef).
+func invalidNamespace(n Node) []plan.Notice {
+	at := slices.IndexFunc(n.OwnerReferences, func(ref metav1.OwnerReference) bool {
 		elsewhere := n.Owners[CoordinatesOf(ref)].Elsewhere
-		if elsewhere == "" || elsewhere == n.Ref.Namespace {
-			continue
-		}
-		notices = append(notices, plan.Notice{
-			Regarding: corev1.ObjectReference{
-				APIVersion: n.APIVersion, Kind: n.Kind, Namespace: n.Ref.Namespace, Name: n.Ref.Name, UID: n.Ref.UID,
-			},
-			Type:   corev1.EventTypeWarning,
-			Reason: "OwnerRefInvalidNamespace",
-			Message: fmt.Sprintf("ownerRef [%s/%s, namespace: %s, name: %s, uid: %s] does not exist in namespace %q",
-				ref.APIVersion, ref.Kind, n.Ref.Namespace, ref.Name, ref.UID, n.Ref.Namespace),
-			Component: garbageCollector,
-		})
+		return elsewhere != "" && elsewhere != n.Ref.Namespace
+	})
+	if at < 0 {
+		return nil
 	}
-	return notices
+	ref := n.OwnerReferences[at]
+	return []plan.Notice{{
+		Regarding: corev1.ObjectReference{
+			APIVersion: n.APIVersion, Kind: n.Kind, Namespace: n.Ref.Namespace, Name: n.Ref.Name, UID: n.Ref.UID,
+		},
+		Type:   corev1.EventTypeWarning,
+		Reason: "OwnerRefInvalidNamespace",
+		Message: fmt.Sprintf("ownerRef [%s/%s, namespace: %s, name: %s, uid: %s] does not exist in namespace %q",
+			ref.APIVersion, ref.Kind, n.Ref.Namespace, ref.Name, ref.UID, n.Ref.Namespace),
+		Component: garbageCollector,
+	}}
 }
 
 // ownerReads are the reads of what the references point at, there or not. What is not there is looked for once more before

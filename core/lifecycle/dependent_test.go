@@ -162,6 +162,26 @@ func TestDependent(t *testing.T) {
 				Reads: reads("a", "o?"),
 			},
 		},
+		"of two owners in other namespaces people are told of the first": {
+			node: Node{
+				Object: object("a", func(o *Object) { o.Ref.Namespace = "" }, ownedBy(owner("gone"), owner("o"), owner("p"))),
+				Owners: owners(map[string]OwnerState{
+					"gone": absent,
+					"o":    {Resource: plan.ConfigMaps, Scope: NamespaceScoped, Elsewhere: "other"},
+					"p":    {Resource: plan.ConfigMaps, Scope: NamespaceScoped, Elsewhere: "other"},
+				}),
+			},
+			want: plan.Plan{
+				Notices: []plan.Notice{{
+					Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Name: "a", UID: "uid-a"},
+					Type:      corev1.EventTypeWarning,
+					Reason:    "OwnerRefInvalidNamespace",
+					Message:   `ownerRef [v1/ConfigMap, namespace: , name: o, uid: uid-o] does not exist in namespace ""`,
+					Component: "garbage-collector-controller",
+				}},
+				Reads: []plan.Read{{Resource: plan.ConfigMaps, Name: "a"}},
+			},
+		},
 		"a cluster-scoped object with an owner in a namespace stays": {
 			node: Node{
 				Object: object("a", func(o *Object) { o.Ref.Namespace = "" }, ownedBy(owner("o"))),

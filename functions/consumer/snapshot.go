@@ -131,6 +131,16 @@ func List[T any](s *Snapshot, gr schema.GroupResource, namespace string) ([]T, e
 	return out, err
 }
 
+// Count returns how many objects of a resource there are, reading none of them.
+func Count(s *Snapshot, gr schema.GroupResource) int {
+	n := 0
+	s.States[kubestorage.GroupOf(gr)].Ascend(kubestorage.Prefix(gr)+"/", "", func(*tablelog.Entry) bool {
+		n++
+		return true
+	})
+	return n
+}
+
 // OwnedBy returns the objects of a resource that name an owner.
 func OwnedBy[T any](s *Snapshot, gr schema.GroupResource, owner types.UID) ([]T, error) {
 	var out []T

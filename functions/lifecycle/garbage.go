@@ -85,6 +85,9 @@ func (b *batch) decideDependent(ctx context.Context, key string) error {
 			return plan.Plan{}, err
 		}
 		n, err := g.node(obj)
+		if err == nil {
+			err = g.lookElsewhere(n)
+		}
 		if err != nil {
 			return plan.Plan{}, err
 		}

@@ -85,6 +85,40 @@ func (g graph) node(obj *lifecycle.Object) (lifecycle.Node, error) {
 	return n, err
 }
 
+// lookElsewhere has the owners of an object that are not where its references point be looked for under the same kind and name in all
+// other namespaces. No index finds an object by its UID alone, so one that has another name too is not found; upstream has all
+// UIDs in memory. It takes a look for each namespace, and is for objects that are new, or refer to new owners.
+func (g graph) lookElsewhere(n lifecycle.Node) error {
+	for _, ref := range n.OwnerReferences {
+		at := lifecycle.CoordinatesOf(ref)
+		state := n.Owners[at]
+		if state.Scope != lifecycle.NamespaceScoped || state.Found != nil && state.Found.Ref.UID == ref.UID {
+			continue
+		}
+		var err error
+		if state.Elsewhere, err = g.namespaceOf(state.Resource.GroupResource(), ref); err != nil {
+			return err
+		}
+		n.Owners[at] = state
+	}
+	return nil
+}
+
+// namespaceOf returns the namespace of the object of a resource that has the reference's name and UID, empty if there is none.
+func (g graph) namespaceOf(gr schema.GroupResource, ref metav1.OwnerReference) (string, error) {
+	var found string
+	var err error
+	g.States[kubestorage.GroupOf(namespaceResource)].Ascend(kubestorage.Prefix(namespaceResource)+"/", "", func(e *tablelog.Entry) bool {
+		_, _, namespace := kubestorage.ParseKey(e.Key)
+		var owner *lifecycle.Object
+		if owner, err = g.at(kubestorage.KeyOf(gr, namespace, ref.Name)); owner != nil && owner.Ref.UID == ref.UID {
+			found = namespace
+		}
+		return err == nil && found == ""
+	})
+	return found, err
+}
+
 // dependents returns the objects that refer to an object, from all logs.
 func (g graph) dependents(obj *lifecycle.Object) ([]lifecycle.Object, error) {
 	var out []lifecycle.Object

@@ -50,6 +50,7 @@ var writes = map[string][]request{
 	"node-controller": {
 		{"update", "", "nodes", "status"}, {"patch", "", "nodes", ""}, {"update", "", "pods", "status"}, {"delete", "", "pods", ""},
 	},
+	"ttl-controller": {{"patch", "", "nodes", ""}},
 	"attachdetach-controller": {
 		{"patch", "", "nodes", "status"}, {"create", "storage.k8s.io", "volumeattachments", ""}, {"delete", "storage.k8s.io", "volumeattachments", ""},
 	},

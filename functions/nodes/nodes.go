@@ -22,6 +22,7 @@ const (
 	// evictController is the same user: upstream has no other for it (newTaintEvictionController of
 	// cmd/kube-controller-manager/app/core.go).
 	evictController = nodeController
+	ttlController   = "ttl-controller"
 	podCollector    = "pod-garbage-collector"
 )
 
@@ -51,6 +52,9 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 	}); err != nil {
 		return err
 	}
+	if err := t.changes(ctx, b); err != nil {
+		return err
+	}
 	if len(t.nodes) > 0 {
 		byNode, err := PodsByNode(b.Snapshot, t.nodes)
 		if err != nil {
@@ -62,23 +66,33 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 			return err
 		}
 	}
-	if !t.zones {
-		return nil
-	}
-	// What was decided of single nodes just now comes as changes of its own.
-	return consumer.Refused(b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
-		all, err := consumer.List[*corev1.Node](s, nodeResource, "")
-		if err != nil {
-			return plan.Plan{}, err
+	if t.zones {
+		// What was decided of single nodes just now comes as changes of its own.
+		if err := consumer.Refused(b.Decide(ctx, nodeController, func(s *consumer.Snapshot) (plan.Plan, error) {
+			all, err := consumer.List[*corev1.Node](s, nodeResource, "")
+			if err != nil {
+				return plan.Plan{}, err
+			}
+			return nodes.Zones(all, b.Now), nil
+		})); err != nil {
+			return err
 		}
-		return nodes.Zones(all, b.Now), nil
-	}))
+	}
+	// Last, since nothing stored says that people were told: a batch that fails comes again.
+	return consumer.Each(ctx, t.removed, func(ctx context.Context, gone *corev1.Node) error {
+		return consumer.Refused(b.Decide(ctx, nodeController, func(*consumer.Snapshot) (plan.Plan, error) { return nodes.Removed(gone), nil }))
+	})
 }
 
 // touched is what a batch is about.
 type touched struct {
 	// nodes that changed, whose lease did, that were put off, and those that a pod concerns.
 	nodes consumer.Set
+	// changed are the nodes that did so themselves, created those of them that are new, by name and as they were created, and
+	// removed those that are gone.
+	changed consumer.Set
+	created map[string]*corev1.Node
+	removed []*corev1.Node
 	// missing are the nodes whose quarantine is over.
 	missing map[string]bool
 	// unscheduled pods go away and never had a node.
@@ -88,7 +102,10 @@ type touched struct {
 }
 
 func find(b *consumer.Batch) (touched, error) {
-	t := touched{nodes: consumer.Set{}, missing: map[string]bool{}, unscheduled: consumer.Set{}}
+	t := touched{
+		nodes: consumer.Set{}, changed: consumer.Set{}, unscheduled: consumer.Set{},
+		created: map[string]*corev1.Node{}, missing: map[string]bool{},
+	}
 	err := b.Gather(
 		func() error { return t.everything(b.Snapshot) },
 		func(ev tablelog.Event) error {
@@ -122,15 +139,27 @@ func find(b *consumer.Batch) (touched, error) {
 	return t, err
 }
 
-// node notes whether a node's change matters to its zone.
+// node notes what became of a node, and whether it matters to its zone.
 func (t *touched) node(s *consumer.Snapshot, ev tablelog.Event) error {
 	before, _, err := consumer.Read[*corev1.Node](s, ev.Prev)
 	if err != nil {
 		return err
 	}
 	after, _, err := consumer.Read[*corev1.Node](s, ev.Entry)
-	t.zones = t.zones || err == nil && nodes.MovesZones(before, after)
-	return err
+	if err != nil {
+		return err
+	}
+	switch {
+	case after == nil && before != nil:
+		t.removed = append(t.removed, before)
+	case after != nil:
+		t.changed.Add("", after.Name)
+		if before == nil {
+			t.created[after.Name] = after
+		}
+	}
+	t.zones = t.zones || nodes.MovesZones(before, after)
+	return nil
 }
 
 func (t *touched) everything(s *consumer.Snapshot) error {
@@ -141,6 +170,10 @@ func (t *touched) everything(s *consumer.Snapshot) error {
 	}
 	for _, n := range all {
 		t.nodes.Add("", n.Name)
+		t.changed.Add("", n.Name)
+		if !nodes.Annotated(n) {
+			t.created[n.Name] = n
+		}
 	}
 	pods, err := consumer.List[*corev1.Pod](s, podResource, "")
 	if err != nil {
@@ -152,6 +185,23 @@ func (t *touched) everything(s *consumer.Snapshot) error {
 		}
 	}
 	return nil
+}
+
+// changes makes the plans for nodes that came or changed.
+func (t *touched) changes(ctx context.Context, b *consumer.Batch) error {
+	if len(t.changed) == 0 {
+		return nil
+	}
+	count := consumer.Count(b.Snapshot, nodeResource)
+	return consumer.Each(ctx, t.changed.Sorted(), func(ctx context.Context, n consumer.Named) error {
+		return consumer.Refused(b.Decide(ctx, ttlController, func(s *consumer.Snapshot) (plan.Plan, error) {
+			node, ok, err := consumer.Get[*corev1.Node](s, nodeResource, "", n.Name)
+			if err != nil || !ok {
+				return plan.Plan{}, err
+			}
+			return nodes.Changed(node, t.created[n.Name], count), nil
+		}))
+	})
 }
 
 // pod adds what a pod makes worth looking at: itself, or its node if that does not exist or has a taint

@@ -249,11 +249,17 @@ var waiting = []string{
 	"FailedScheduling", "ProvisioningFailed", "FailedBinding", "WaitForFirstConsumer", "WaitForPodScheduled", "ExternalProvisioning",
 }
 
-// passing tells Events of what was waited for once, and is no more: whether there was a moment to say it in is chance.
+// known are the reasons of Events that say which nodes upstream's node lifecycle controller knows.
+var known = []string{"RegisteredNode", "RemovingNode"}
+
+// passing tells Events of what was waited for once, and is no more, and of nodes that are no more, at which upstream may not have
+// looked: it does so every 5 seconds. Whether there was a moment to say it in is chance.
 func passing(objects []unstructured.Unstructured) func(*corev1.Event) bool {
-	waits := map[string]bool{}
+	waits, nodes := map[string]bool{}, map[string]bool{}
 	for i := range objects {
 		switch o := &objects[i]; o.GetKind() {
+		case "Node":
+			nodes[o.GetName()] = true
 		case "Pod":
 			node, _, _ := unstructured.NestedString(o.Object, "spec", "nodeName")
 			waits["Pod/"+o.GetName()] = node == ""
@@ -263,7 +269,8 @@ func passing(objects []unstructured.Unstructured) func(*corev1.Event) bool {
 		}
 	}
 	return func(e *corev1.Event) bool {
-		return slices.Contains(waiting, e.Reason) && !waits[e.InvolvedObject.Kind+"/"+e.InvolvedObject.Name]
+		return slices.Contains(waiting, e.Reason) && !waits[e.InvolvedObject.Kind+"/"+e.InvolvedObject.Name] ||
+			slices.Contains(known, e.Reason) && !nodes[e.InvolvedObject.Name]
 	}
 }
 

@@ -11,6 +11,14 @@
 //	rules/            what must hold at each of them, and at the end
 //	mutants_test.go   bugs that are planted, and how many seeds it takes to see them
 //
+// And scenes, in which nothing is left to chance:
+//
+//	scene_test.go           a cluster to which only that happens which a test has happen
+//	stale_test.go           decisions on a past that is over
+//	unobserved_test.go      states that come and go while nobody looks
+//	intermediate_test.go    kills between two writes of a plan
+//	scene_mutants_test.go   bugs that are planted for them
+//
 // One round again, with what it did:
 //
 //	go test -vet=off -v ./tests/sim -run Rounds -sim.seed=N
