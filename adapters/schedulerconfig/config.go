@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/validation"
@@ -83,12 +84,8 @@ var (
 func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
 	p := scheduling.Profile{SchedulerName: from.SchedulerName, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Weights: map[string]int64{}}
 	plugins := from.Plugins
-	for _, set := range []config.PluginSet{plugins.MultiPoint, plugins.Filter, plugins.Score, plugins.PostFilter} {
-		for _, plugin := range set.Enabled {
-			if !filtering.Has(plugin.Name) && !scoring.Has(plugin.Name) && !other.Has(plugin.Name) {
-				return p, fmt.Errorf("plugins: there is no plugin %q", plugin.Name)
-			}
-		}
+	if err := checkPlugins(plugins); err != nil {
+		return p, err
 	}
 	for name := range at(plugins, plugins.PreFilter, filtering) {
 		if scheduling.PreFiltering[name] {
@@ -110,12 +107,24 @@ func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
 			"NodeVolumeLimits and VolumeZone as well")
 	}
 	for i := range from.PluginConfig {
+		if err := checkFit(i, from.PluginConfig[i].Args); err != nil {
+			return p, err
+		}
 		take(&p, from.PluginConfig[i].Args)
 	}
-	if p.Fit.Strategy == scheduling.RequestedToCapacityRatio && len(p.Fit.Shape) == 0 {
-		return p, errors.New("pluginConfig: NodeResourcesFit: scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified")
-	}
 	return p, nil
+}
+
+// checkFit checks what NodeResourcesFit is told. Upstream's validation of the file looks for it by another name, so that
+// only the plugin checks it.
+//
+// Upstream: NewFit in pkg/scheduler/framework/plugins/noderesources/fit.go.
+func checkFit(at int, args runtime.Object) error {
+	fit, ok := args.(*config.NodeResourcesFitArgs)
+	if !ok {
+		return nil
+	}
+	return validation.ValidateNodeResourcesFitArgs(field.NewPath("pluginConfig").Index(at).Child("args"), fit)
 }
 
 func judgesVolumes(filters map[string]bool) bool {

@@ -81,9 +81,26 @@ profiles:
 
 func TestWhatCannotBeFollowedIsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ profiles, says string }{
-		"a misspelt field":     {"profile: []\n", `unknown field "profile"`},
-		"a plugin of nobody's": {"profiles: [{plugins: {multiPoint: {enabled: [{name: Mine}]}}}]\n", `profiles[0].plugins: there is no plugin "Mine"`},
-		"an extender":          {"extenders: [{urlPrefix: http://localhost, filterVerb: filter}]\n", "extenders"},
+		"a misspelt field":      {"profile: []\n", `unknown field "profile"`},
+		"a plugin of nobody's":  {"profiles: [{plugins: {multiPoint: {enabled: [{name: Mine}]}}}]\n", `profiles[0].plugins.multiPoint: there is no plugin "Mine"`},
+		"a permit of nobody's":  {"profiles: [{plugins: {permit: {enabled: [{name: Mine}]}}}]\n", `plugins.permit: there is no plugin "Mine"`},
+		"a score that is none":  {"profiles: [{plugins: {score: {enabled: [{name: NodePorts}]}}}]\n", `plugins.score: plugin "NodePorts" does nothing there`},
+		"a plugin twice":        {"profiles: [{plugins: {score: {enabled: [{name: NodeAffinity}, {name: NodeAffinity}]}}}]\n", "listed twice"},
+		"a negative weight":     {"profiles: [{plugins: {score: {enabled: [{name: NodeAffinity, weight: -5}]}}}]\n", "must not be negative"},
+		"no order":              {"profiles: [{plugins: {queueSort: {disabled: [{name: \"*\"}]}}}]\n", "plugins.queueSort: PrioritySort must be on"},
+		"no binding":            {"profiles: [{plugins: {bind: {disabled: [{name: DefaultBinder}]}}}]\n", "plugins.bind: DefaultBinder must be on"},
+		"nothing at all":        {"profiles: [{plugins: {multiPoint: {disabled: [{name: \"*\"}]}}}]\n", "must be on"},
+		"a filter without eyes": {"profiles: [{plugins: {preFilter: {disabled: [{name: NodeResourcesFit}]}}}]\n", "NodeResourcesFit is on at filter and off at preFilter"},
+		"volumes never bound":   {"profiles: [{plugins: {preBind: {disabled: [{name: VolumeBinding}]}}}]\n", "VolumeBinding is on at filter and off at preBind"},
+		"no such strategy": {
+			"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Tetris}}}]}]\n",
+			`pluginConfig[0].args.scoringStrategy.type: Unsupported value: "Tetris"`,
+		},
+		"a weight of a resource": {
+			"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: LeastAllocated, resources: [{name: cpu, weight: 101}]}}}]}]\n",
+			"pluginConfig[0].args.scoringStrategy.resources[0].weight",
+		},
+		"an extender": {"extenders: [{urlPrefix: http://localhost, filterVerb: filter}]\n", "extenders"},
 		"a bad shape": {
 			"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: RequestedToCapacityRatio}}}]}]\n", "scoringStrategy",
 		},

@@ -90,9 +90,14 @@ func (d *devices) prepare() (err error) {
 	if d.allocator != nil {
 		return nil
 	}
+	d.allocator, err = structured.NewAllocator(newPatience(), deviceFeatures, *d.allTaken(), d, d.allDevices(), d.compiled())
+	return err
+}
+
+// compiled keeps compiled expressions.
+func (d *devices) compiled() *cel.Cache {
 	if d.selectors == nil {
 		d.selectors = cel.NewCache(compiledSelectors, cel.Features{EnableConsumableCapacity: true})
 	}
-	d.allocator, err = structured.NewAllocator(newPatience(), deviceFeatures, *d.allTaken(), d, d.allDevices(), d.selectors)
-	return err
+	return d.selectors
 }

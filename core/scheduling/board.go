@@ -41,18 +41,21 @@ func sized[T any](array *[]T, n int) []T {
 type nodeRule struct {
 	plugin string
 	refuse func(*class, *corev1.Node) string
+	// early is set if it is upstream's PreFilter that rules, which is on or off by itself.
+	early bool
 }
 
 // nodeRules are in upstream's order. Nodes that the pod's affinity does not name come first, since upstream never shows
 // them to a filter.
 var nodeRules = []nodeRule{
-	{NodeAffinity, isNamed}, {NodeUnschedulable, acceptsCordon}, {TaintToleration, toleratesTaints}, {NodeAffinity, matchesAffinity},
+	{NodeAffinity, isNamed, true}, {NodeUnschedulable, acceptsCordon, false}, {TaintToleration, toleratesTaints, false},
+	{NodeAffinity, matchesAffinity, false},
 }
 
 // refusal is the first reason to refuse the node that can be read from its object, and the plugin whose it is.
 func refusal(c *class, node *corev1.Node) (plugin, reason string) {
 	for _, rule := range nodeRules {
-		if !c.profile.Filters[rule.plugin] {
+		if !rule.early && !c.profile.Filters[rule.plugin] {
 			continue
 		}
 		if reason := rule.refuse(c, node); reason != "" {
@@ -70,7 +73,7 @@ func (r *run) newBoard(g group, k *kin) *board {
 		return b
 	}
 	b.soft = r.cluster.newSpreads(c, c.spreading.soft, !c.spreading.defaulted)
-	if b.volumes == nil {
+	if b.isSteady() {
 		b.view = r.cluster.viewOf(c)
 		return b
 	}
@@ -81,13 +84,16 @@ func (r *run) newBoard(g group, k *kin) *board {
 	return b
 }
 
+// isSteady reports whether the score by resources of a node changes only when that is touched.
+func (b *board) isSteady() bool { return b.volumes == nil && b.class.drawn == nil }
+
 // release lets go of what the board holds of the cluster.
 func (b *board) release(c *Cluster) {
 	b.around.release(c)
 	c.releaseSpreads(b.soft)
 	switch {
 	case b.full:
-	case b.volumes == nil:
+	case b.isSteady():
 		c.keep(b.view)
 	default:
 		c.journal.spare = b.view
@@ -121,14 +127,14 @@ func (c *class) fitScore(n *nodeState) int64 {
 	if c.profile.plain {
 		return leastAllocated(c.least, n)
 	}
-	return c.profile.fitScore(&c.wants, n)
+	return c.profile.fitScore(&c.wants, c.drawn, n)
 }
 
 func (c *class) balanceScore(n *nodeState) int64 {
 	if c.profile.plain {
 		return balancedAllocation(c.balanced, n)
 	}
-	return c.profile.balanceScore(&c.wants, n)
+	return c.profile.balanceScore(&c.wants, c.drawn, n)
 }
 
 // follow brings the board up to the placements that the run has made since it last looked.
@@ -149,8 +155,8 @@ func (b *board) follow(r *run) {
 	stale := b.refresh(r.cluster)
 	news, all := b.catchUp(r.cluster)
 	switch {
-	case b.volumes == nil:
-	case stale || all:
+	case b.isSteady():
+	case stale || all || b.class.drawn != nil:
 		for _, n := range b.nodes {
 			b.byRoom[n.at] = b.class.room(n, b.open[n.at])
 			b.adjust(n)

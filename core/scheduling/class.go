@@ -24,6 +24,9 @@ type class struct {
 	spreading     spreading
 	// wants is for profiles that score other resources than the default one.
 	wants wants
+	// drawn are the devices if some that the class asks for are scored; what they are worth on a node may change when no node
+	// does.
+	drawn *devices
 
 	// kept is the view of the last run, nil for none.
 	kept *view

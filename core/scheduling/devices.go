@@ -37,6 +37,8 @@ type devices struct {
 	// allocator is of this moment, and selectors are compiled expressions; nil until somebody asks.
 	allocator structured.Allocator
 	selectors *cel.Cache
+	// counts are the devices of classes that are scored, nil until somebody asks.
+	counts map[*resourceapi.DeviceClass]*census
 }
 
 func newDevices() devices {
@@ -110,10 +112,10 @@ func sameClaim(a, b *resourceapi.ResourceClaim) bool {
 }
 
 // recount has what claims have counted again.
-func (d *devices) recount() { d.taken, d.allocator = nil, nil }
+func (d *devices) recount() { d.taken, d.allocator, d.counts = nil, nil, nil }
 
 // restock has what there is gathered again.
-func (d *devices) restock() { d.offered, d.allocator = nil, nil }
+func (d *devices) restock() { d.offered, d.allocator, d.counts = nil, nil, nil }
 
 // SetResourceSlice adds a ResourceSlice or replaces the one of its name.
 func (c *Cluster) SetResourceSlice(slice *resourceapi.ResourceSlice) {
@@ -295,7 +297,7 @@ func (d *devices) change(claim *resourceapi.ResourceClaim) {
 	d.made++
 	if d.taken != nil && (before == nil || before.Status.Allocation == nil) {
 		d.take(claim)
-		d.allocator = nil
+		d.allocator, d.counts = nil, nil
 	}
 }
 

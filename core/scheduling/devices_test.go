@@ -362,6 +362,33 @@ func TestExtendedResourcesAreHadByDevices(t *testing.T) {
 	}
 }
 
+// TestDevicesAreScoredAsTheResourcesThatTheyBack packs pods on nodes by their devices, or spreads them.
+func TestDevicesAreScoredAsTheResourcesThatTheyBack(t *testing.T) {
+	for strategy, wantNodes := range map[scheduling.Strategy]int{scheduling.MostAllocated: 1, scheduling.LeastAllocated: 2} {
+		for seed := range uint64(8) {
+			profile := scheduling.DefaultProfile()
+			profile.Weights = map[string]int64{scheduling.NodeResourcesFit: 1}
+			profile.Fit = scheduling.Scoring{Strategy: strategy, Resources: []scheduling.WeightedResource{{Name: "example.com/gpu", Weight: 1}}}
+			c := scheduling.NewCluster(profile)
+			c.SetDeviceClass(deviceClass("gpu", func(c *resourceapi.DeviceClass) { c.Spec.ExtendedResourceName = new("example.com/gpu") }))
+			for _, name := range []string{"a", "b"} {
+				c.SetNode(node(name))
+				c.SetResourceSlice(pool(name, device("x"), device("y")))
+			}
+			for _, name := range []string{"p", "q"} {
+				c.SetPod(pod(name, asking("example.com/gpu=1")))
+			}
+			went := map[string]bool{}
+			for _, placed := range c.Place(seed, now).Placements {
+				went[placed.Node] = true
+			}
+			if len(went) != wantNodes {
+				t.Errorf("%s, seed %d: two pods went to %v", strategy, seed, went)
+			}
+		}
+	}
+}
+
 // TestPodsThatComeHaveTheirDevicesAskedFor in what-if questions, and get them back after.
 func TestPodsThatComeHaveTheirDevicesAskedFor(t *testing.T) {
 	c := scheduling.NewCluster()

@@ -64,10 +64,12 @@ func (d *devices) isLeft(r *request, offered *amounts) bool {
 	return false
 }
 
-// mark notes in a class which of the resources it asks for are had by devices where a node does not offer them.
+// mark notes in a class which of the resources it asks for are had by devices where a node does not offer them, and whether
+// such are scored.
 func (d *devices) mark(cl *class) {
-	if !cl.profile.Filters[DynamicResources] {
-		return
+	cl.drawn = nil
+	if !cl.profile.plain && d.scoresDrawn(cl) {
+		cl.drawn = d
 	}
 	for i := range cl.request.scalars {
 		s := &cl.request.scalars[i]

@@ -186,6 +186,30 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 			pods:  []*corev1.Pod{pod("busy", on("b"), asking("cpu=3", "memory=6Gi")), pod("p", asking("cpu=1", "memory=2Gi"))},
 			want:  map[string]string{"p": "b"},
 		},
+		"a node that is used evenly with the pod outweighs a little more room": {
+			nodes: []*corev1.Node{node("a"), node("b")},
+			pods: []*corev1.Pod{
+				pod("cpu", on("a"), asking("cpu=2")), pod("memory", on("b"), asking("memory=4Gi")), pod("p", asking("cpu=1")),
+			},
+			want: map[string]string{"p": "b"},
+		},
+		"a node that the pod prefers outweighs room": {
+			nodes: []*corev1.Node{node("a"), node("b")},
+			pods: []*corev1.Pod{pod("busy", on("b"), asking("cpu=2", "memory=4Gi")), pod("p", asking("cpu=1"), func(p *corev1.Pod) {
+				p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+					PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1, Preference: corev1.NodeSelectorTerm{
+						MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{"b"}}},
+					}}},
+				}}
+			})},
+			want: map[string]string{"p": "b"},
+		},
+		"what runs a pod counts with it": {
+			nodes: []*corev1.Node{node("a")},
+			pods:  []*corev1.Pod{pod("p", asking("cpu=3"), func(p *corev1.Pod) { p.Spec.Overhead = list("cpu=2") })},
+			want: map[string]string{"p": "0/1 nodes are available: 1 Insufficient cpu. " +
+				"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."},
+		},
 		"host ports conflict by address": {
 			nodes: []*corev1.Node{node("a")},
 			pods: []*corev1.Pod{

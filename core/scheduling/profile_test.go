@@ -61,6 +61,11 @@ func TestProfilesChangeWherePodsGo(t *testing.T) {
 				"0/1 nodes are available: 1 Preemption is not helpful for scheduling."},
 		},
 		{
+			name:   "a pod that names its node goes there though NodeAffinity does not filter, since that is asked before",
+			change: func(p *scheduling.Profile) { delete(p.Filters, scheduling.NodeAffinity) },
+			nodes:  busyAndIdle, pods: []*corev1.Pod{half, pod("p", named("busy"))}, want: map[string]string{"p": "busy"},
+		},
+		{
 			name:   "a filter that is off refuses nothing",
 			change: func(p *scheduling.Profile) { delete(p.Filters, scheduling.NodeUnschedulable) },
 			nodes:  []*corev1.Node{node("a", cordoned)}, pods: []*corev1.Pod{pod("p")}, want: map[string]string{"p": "a"},

@@ -57,13 +57,16 @@ func (n *nodeState) allocation(name corev1.ResourceName, shown bool) (offered, t
 // fitScore scores a node by what is used of its resources with the pod.
 //
 // Upstream: least_allocated.go, most_allocated.go and requested_to_capacity_ratio.go in plugins/noderesources.
-func (p *profile) fitScore(w *wants, n *nodeState) int64 {
+func (p *profile) fitScore(w *wants, drawn *devices, n *nodeState) int64 {
 	var score, weights int64
 	for i, r := range p.Fit.Resources {
 		if w.fit[i] == 0 && isScalar(r.Name) {
 			continue
 		}
 		offered, taken := n.allocation(r.Name, true)
+		if offered == 0 && drawn != nil {
+			offered, taken = drawn.drawn(r.Name, n.node)
+		}
 		if offered == 0 {
 			continue
 		}
@@ -99,7 +102,7 @@ func (s *Scoring) of(requested, capacity int64) int64 {
 }
 
 // balanceScore is balancedAllocation over any resources.
-func (p *profile) balanceScore(w *wants, n *nodeState) int64 {
+func (p *profile) balanceScore(w *wants, drawn *devices, n *nodeState) int64 {
 	asks := false
 	for _, v := range w.balanced {
 		asks = asks || v != 0
@@ -107,13 +110,13 @@ func (p *profile) balanceScore(w *wants, n *nodeState) int64 {
 	if !asks {
 		return 0
 	}
-	with := p.balanceOf(w.balanced, n, true)
-	without := p.balanceOf(w.balanced, n, false)
+	with := p.balanceOf(w.balanced, drawn, n, true)
+	without := p.balanceOf(w.balanced, drawn, n, false)
 	return betterBalance(with, without)
 }
 
 // balanceOf follows balancedResourceScore in plugins/noderesources/balanced_allocation.go.
-func (p *profile) balanceOf(asked []int64, n *nodeState, with bool) int64 {
+func (p *profile) balanceOf(asked []int64, drawn *devices, n *nodeState, with bool) int64 {
 	var fractions []float64
 	var sum float64
 	for i, name := range p.Balanced {
@@ -121,6 +124,9 @@ func (p *profile) balanceOf(asked []int64, n *nodeState, with bool) int64 {
 			continue
 		}
 		offered, taken := n.allocation(name, false)
+		if offered == 0 && drawn != nil {
+			offered, taken = drawn.drawn(name, n.node)
+		}
 		if offered == 0 {
 			continue
 		}

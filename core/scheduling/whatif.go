@@ -62,12 +62,20 @@ type Outcome struct {
 	// Unasked are pods of the change that nobody looks for a node for: those that name theirs, those that a gate holds, and
 	// those of other schedulers.
 	Unasked []*corev1.Pod
+	// Held are pods that came or lost their node and are not looked at, since their claims for devices are not there, by name.
+	Held []Held
 	// Lost are the pods of nodes that go, and those preempted, which have no controller that makes them again, by name.
 	Lost []*corev1.Pod
 	// Nodes tell what is taken of each node, before and after, by name.
 	Nodes []Utilisation
 	// Unknown are names of nodes that were to go and are not there.
 	Unknown []string
+}
+
+// Held is a pod that is not looked at yet, and why, in upstream's words.
+type Held struct {
+	Pod    *corev1.Pod
+	Reason string
 }
 
 // Move is a pod that gets a node.
@@ -290,6 +298,17 @@ func (w *whatIf) fail(failures []Failure) {
 	}
 }
 
+// held tells of the pods that no run looked at.
+func (w *whatIf) held() {
+	for name, e := range w.cluster.waiting {
+		if (w.came[name] || w.from[name] != "") && w.cluster.devices.holds(e.needs) {
+			_, reason := w.cluster.devices.claimsOf(e.pod)
+			w.out.Held = append(w.out.Held, Held{e.pod, reason})
+		}
+	}
+	slices.SortFunc(w.out.Held, func(a, b Held) int { return byPodName(a.Pod, b.Pod) })
+}
+
 // conclude puts the answers in order.
 func (w *whatIf) conclude(added map[string]bool) {
 	last := map[types.NamespacedName]int{}
@@ -302,6 +321,7 @@ func (w *whatIf) conclude(added map[string]bool) {
 		}
 	}
 	slices.SortFunc(w.out.Lost, byPodName)
+	w.held()
 	after := map[string]Utilisation{}
 	for _, n := range w.cluster.nodes {
 		if n.node != nil {

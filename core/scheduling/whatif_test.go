@@ -44,6 +44,9 @@ func told(out scheduling.Outcome) string {
 	for _, p := range out.Unasked {
 		fmt.Fprintf(&b, "unasked %s\n", p.Name)
 	}
+	for _, h := range out.Held {
+		fmt.Fprintf(&b, "held %s: %s\n", h.Pod.Name, h.Reason)
+	}
 	for _, name := range out.Unknown {
 		fmt.Fprintf(&b, "unknown %s\n", name)
 	}
@@ -97,6 +100,20 @@ lost bare
 unknown z
 a removed: cpu 2000>0/4000 memory 0>0/8192 pods 4>0/110
 b: cpu 2000>3000/4000 memory 0>0/8192 pods 1>2/110
+`,
+		},
+		{
+			name:  "pods whose claims are not there are not looked at, and told: one that comes, and one whose controller makes it again",
+			nodes: []*corev1.Node{node("a"), node("b")},
+			pods:  []*corev1.Pod{pod("web", on("a"), using("none"), of("ReplicaSet", "web"))},
+			change: scheduling.Change{Remove: []string{"a"}, Pods: []*corev1.Pod{pod("p", func(p *corev1.Pod) {
+				p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "r", ResourceClaimTemplateName: new("gpus")}}
+			})}},
+			want: `
+held p: pod "default/p": ResourceClaim not created yet
+held web: could not find ResourceClaim "default/none"
+a removed: cpu 0>0/4000 memory 0>0/8192 pods 1>0/110
+b: cpu 0>0/4000 memory 0>0/8192 pods 0>0/110
 `,
 		},
 		{

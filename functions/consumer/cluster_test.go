@@ -134,6 +134,30 @@ func TestAFunctionBeginsWithAResyncAndGoesOnFromItsCursor(t *testing.T) {
 	}
 }
 
+func TestAFunctionThatIsToldSomethingElseBeginsAnew(t *testing.T) {
+	store := newFlaky()
+	f := newFixture(t, store, nothing)
+	f.write(t, kubestorage.PodsGroup, "a")
+	f.settle(t)
+	f.Stop()
+	for i, c := range []struct {
+		told   uint64
+		resync bool
+	}{{7, true}, {7, false}, {1<<63 + 1, true}, {1<<63 + 1, false}, {0, true}, {0, false}} {
+		again := newFixture(t, store, nothing)
+		again.runners[0].fn.Told = c.told
+		if err := again.Wake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		again.settle(t)
+		again.Stop()
+		b := again.seen()
+		if c.resync && (len(b) != 1 || !b[0].Resync) || !c.resync && len(b) != 0 {
+			t.Errorf("step %d, told %d: %d batches", i, c.told, len(b))
+		}
+	}
+}
+
 func TestWhatWasLeftBehindIsFoundAtTheNextWake(t *testing.T) {
 	store := newFlaky()
 	f := newFixture(t, store, nothing)

@@ -19,6 +19,9 @@ type Function struct {
 	Name string
 	// Groups are the log groups whose changes wake it, Also those that it reads besides.
 	Groups, Also []string
+	// Told is a hash of what else the function decides by: its configuration. When it is another than at the last batch, of
+	// whichever instance, everything may have changed; 0 for nothing.
+	Told uint64
 	// Handle decides on a batch and commits. An error leaves the cursor where it is, and the batch
 	// comes again after a pause.
 	Handle func(context.Context, *Batch) error

@@ -17,6 +17,8 @@ import (
 const (
 	// retryKind names the due row with which a failed batch asks to come again.
 	retryKind = "retry"
+	// toldKey is where a cursor keeps what the function was told. No log group has such a name.
+	toldKey = "#told"
 	// firstRetry and maxRetry bound the pause after a failed batch, which doubles.
 	firstRetry = 100 * time.Millisecond
 	maxRetry   = time.Minute
@@ -198,7 +200,7 @@ func (r *runner) at(ctx context.Context) (map[string]uint64, error) {
 }
 
 // collect fills a batch with the snapshot and the changes up to it, and returns the cursor that the
-// batch moves to. A function that has never run, fell behind what is kept, or is ahead of a log that
+// batch moves to. A function that has never run, was told something else, fell behind what is kept, or is ahead of a log that
 // was brought back from a backup, begins with Resync.
 func (r *runner) collect(ctx context.Context, b *Batch, cursor map[string]uint64) (map[string]uint64, error) {
 	var err error
@@ -206,6 +208,10 @@ func (r *runner) collect(ctx context.Context, b *Batch, cursor map[string]uint64
 		return nil, err
 	}
 	next := map[string]uint64{}
+	if r.fn.Told != 0 {
+		next[toldKey] = r.fn.Told
+	}
+	b.Resync = cursor[toldKey] != r.fn.Told
 	for _, group := range r.fn.Groups {
 		state := b.States[group]
 		next[group] = state.Rev
@@ -230,11 +236,14 @@ func (r *runner) collect(ctx context.Context, b *Batch, cursor map[string]uint64
 	return next, nil
 }
 
-// behind reports whether a log has moved past the cursor, or something is due.
+// behind reports whether a log has moved past the cursor, or the function was told something else since.
 func (r *runner) behind(ctx context.Context) (bool, error) {
 	cursor, err := r.at(ctx)
 	if err != nil {
 		return false, err
+	}
+	if cursor[toldKey] != r.fn.Told {
+		return true, nil
 	}
 	for _, group := range r.fn.Groups {
 		s, err := r.cluster.Logs[group].Current(ctx)

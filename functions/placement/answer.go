@@ -111,6 +111,9 @@ func newAnswer(o scheduling.Outcome) Answer {
 	for _, p := range o.Unasked {
 		a.Unasked = append(a.Unasked, Unasked{p.Namespace, p.Name, whyUnasked(p)})
 	}
+	for _, h := range o.Held {
+		a.Unasked = append(a.Unasked, Unasked{h.Pod.Namespace, h.Pod.Name, "it waits for its claims: " + h.Reason})
+	}
 	for _, p := range o.Lost {
 		a.Lost = append(a.Lost, keyOf(p))
 	}
@@ -123,9 +126,18 @@ func newAnswer(o scheduling.Outcome) Answer {
 func keyOf(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
 
 func whyUnasked(p *corev1.Pod) string {
-	switch {
-	case p.Spec.NodeName != "":
+	if p.Spec.NodeName != "" {
 		return "spec.nodeName has it on " + p.Spec.NodeName + " already"
+	}
+	if why := whyAside(p); why != "" {
+		return why
+	}
+	return "it is for another scheduler, " + p.Spec.SchedulerName
+}
+
+// whyAside is why nobody looks for a node for a pod, whatever the scheduler; empty if somebody does.
+func whyAside(p *corev1.Pod) string {
+	switch {
 	case len(p.Spec.SchedulingGates) > 0:
 		return "the scheduling gate " + p.Spec.SchedulingGates[0].Name + " holds it"
 	case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
@@ -133,5 +145,5 @@ func whyUnasked(p *corev1.Pod) string {
 	case p.DeletionTimestamp != nil:
 		return "it is being deleted"
 	}
-	return "it is for another scheduler, " + p.Spec.SchedulerName
+	return ""
 }

@@ -36,6 +36,9 @@ func Evaluate(
 		w.cluster.DeletePod(namespace, name)
 		e, node = w.cluster.Evaluate(pod, b.Now), pod.Spec.NodeName
 		hints = w.cluster.Hints(pod, e, b.Now)
+		if why := whyAside(pod); e.Message == "" && node == "" && why != "" {
+			e.Message = why
+		}
 		return nil
 	}
 	err = c.Act(ctx, consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: look})

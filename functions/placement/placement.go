@@ -4,6 +4,7 @@ package placement
 
 import (
 	"context"
+	"encoding/json"
 	"hash/fnv"
 	"log/slog"
 	"sync"
@@ -55,11 +56,21 @@ var (
 // between batches is a hint, and is made again from the snapshot whenever it does not fit.
 func Function(profiles ...scheduling.Profile) consumer.Function {
 	w := &warm{profiles: profiles}
-	return consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: w.handle}
+	return consumer.Function{Name: "placement", Groups: groups, Also: also, Told: hashOf(profiles), Handle: w.handle}
+}
+
+// hashOf tells one configuration from another: pods that waited under the last one may be placed under this.
+func hashOf(profiles []scheduling.Profile) uint64 {
+	if len(profiles) == 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_ = json.NewEncoder(h).Encode(profiles) // of plain strings and numbers, maps in order of their keys
+	return h.Sum64()
 }
 
 func (w *warm) handle(ctx context.Context, b *consumer.Batch) error {
-	if !concerns(b) {
+	if !w.concerns(b) {
 		return nil
 	}
 	w.mu.Lock()

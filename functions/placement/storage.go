@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -94,14 +96,31 @@ func (w *warm) restock(s *consumer.Snapshot, ev tablelog.Event) bool {
 	return true
 }
 
-// concerns reports whether a batch may let a pod be placed. Logs that hold claims and classes hold much else.
-func concerns(b *consumer.Batch) bool {
+// concerns reports whether a batch may let a pod be placed. Logs that hold claims and classes hold much else: Services
+// count where default constraints that must be kept spread the pods that they select.
+func (w *warm) concerns(b *consumer.Batch) bool {
 	if b.Resync || len(b.Due) > 0 {
 		return true
 	}
 	for _, ev := range b.Changes {
 		gr, _, _ := kubestorage.ParseKey(ev.Key)
 		if gr == plan.Pods.GroupResource() || gr == plan.Nodes.GroupResource() || gr == namespaces || storageKinds[gr] != nil {
+			return true
+		}
+		if gr == services && w.spreadsStrictly() {
+			return true
+		}
+	}
+	return false
+}
+
+// spreadsStrictly reports whether a profile has default constraints that keep pods off nodes. Those of upstream only prefer.
+func (w *warm) spreadsStrictly() bool {
+	for i := range w.profiles {
+		p := &w.profiles[i]
+		if !p.SystemDefaults && slices.ContainsFunc(p.DefaultConstraints, func(c corev1.TopologySpreadConstraint) bool {
+			return c.WhenUnsatisfiable == corev1.DoNotSchedule
+		}) {
 			return true
 		}
 	}

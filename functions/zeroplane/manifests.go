@@ -196,6 +196,10 @@ func (m *manifests) object(obj runtime.Object) error {
 			Count: o.Spec.Replicas, Selector: &metav1.LabelSelector{MatchLabels: o.Spec.Selector},
 		})
 	case *batchv1.Job:
+		if o.Spec.Suspend != nil && *o.Spec.Suspend {
+			m.ignored = append(m.ignored, "Job "+nameOf(o)+" (suspended)")
+			return nil
+		}
 		count := o.Spec.Parallelism
 		if o.Spec.Completions != nil && count != nil && *o.Spec.Completions < *count {
 			count = o.Spec.Completions

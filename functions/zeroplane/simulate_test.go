@@ -242,3 +242,15 @@ func TestThePictureIsXMLWithTooltips(t *testing.T) {
 		t.Error("the picture needs other files")
 	}
 }
+
+func TestASuspendedJobHasNoPods(t *testing.T) {
+	m := &manifests{namespace: "default"}
+	err := m.take("here", []byte("---\n"+`{apiVersion: batch/v1, kind: Job, metadata: {name: later}, spec: {suspend: true, parallelism: 3, template: {
+  spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Job later (suspended)"}, m.ignored); diff != "" || len(m.question.Pods) != 0 {
+		t.Errorf("%d pods, ignored (-want +got):\n%s", len(m.question.Pods), diff)
+	}
+}

@@ -59,8 +59,14 @@ func (r *rack) tell(c *scheduling.Cluster) {
 	}
 }
 
+// test is what testing.T and rapid.T have in common.
+type test interface {
+	Context() context.Context
+	Fatal(args ...any)
+}
+
 // manager is what upstream's plugins ask about devices. Informers here do not run: what they have is delivered at once.
-func (r *rack) manager(t *rapid.T, factory informers.SharedInformerFactory) fwk.SharedDRAManager {
+func (r *rack) manager(t test, factory informers.SharedInformerFactory) fwk.SharedDRAManager {
 	resources := factory.Resource().V1()
 	put := func(store clientcache.Store, obj any) {
 		if err := store.Add(obj); err != nil {

@@ -1,6 +1,8 @@
 package oracle_test
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/latest"
@@ -31,7 +33,7 @@ func anyProfile(t *rapid.T) *schedulerconfig.KubeSchedulerProfile {
 		case *schedulerconfig.NodeResourcesBalancedAllocationArgs:
 			if rapid.Bool().Draw(t, "balances others") {
 				args.Resources = nil
-				for _, name := range []string{"cpu", "memory", "ephemeral-storage", "example.com/gpu"} {
+				for _, name := range []string{"cpu", "memory", "ephemeral-storage", "example.com/gpu", "hugepages-2Mi"} {
 					if rapid.Bool().Draw(t, "balances "+name) || name == "cpu" {
 						args.Resources = append(args.Resources, schedulerconfig.ResourceSpec{Name: name, Weight: 1})
 					}
@@ -64,11 +66,18 @@ func anyPlugins(t *rapid.T, plugins *schedulerconfig.Plugins) {
 	}
 	some(&plugins.Filter, []string{
 		names.NodeUnschedulable, names.TaintToleration, names.NodePorts, names.NodeResourcesFit, names.NodeVolumeLimits, names.VolumeZone,
+		names.NodeAffinity, names.PodTopologySpread, names.InterPodAffinity, names.VolumeRestrictions, names.NodeDeclaredFeatures,
 	}, "does not filter by ")
-	for _, name := range []string{
+	scoring := []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
 		names.NodeResourcesBalancedAllocation, names.ImageLocality, names.VolumeBinding,
-	} {
+	}
+	if rapid.IntRange(0, 9).Draw(t, "knows no devices") != 0 {
+		scoring = append(scoring, names.DynamicResources)
+	} else {
+		plugins.MultiPoint.Enabled = slices.DeleteFunc(plugins.MultiPoint.Enabled, func(p schedulerconfig.Plugin) bool { return p.Name == names.DynamicResources })
+	}
+	for _, name := range scoring {
 		switch rapid.IntRange(0, 9).Draw(t, "weighs "+name) {
 		case 0:
 			plugins.Score.Disabled = append(plugins.Score.Disabled, schedulerconfig.Plugin{Name: name})
@@ -76,6 +85,11 @@ func anyPlugins(t *rapid.T, plugins *schedulerconfig.Plugins) {
 			plugins.Score.Enabled = append(plugins.Score.Enabled, schedulerconfig.Plugin{Name: name, Weight: int32(rapid.IntRange(1, 9).Draw(t, "weight"))})
 		}
 	}
+}
+
+// knowsDevices reports whether the profile has the plugin about devices.
+func (g grouping) knowsDevices() bool {
+	return g.profile == nil || slices.ContainsFunc(g.profile.Plugins.MultiPoint.Enabled, func(p schedulerconfig.Plugin) bool { return p.Name == names.DynamicResources })
 }
 
 func anyAddedAffinity(t *rapid.T) *corev1.NodeAffinity {
@@ -99,7 +113,8 @@ func anyFit(t *rapid.T, args *schedulerconfig.NodeResourcesFitArgs) {
 	strategy := &schedulerconfig.ScoringStrategy{Type: rapid.SampledFrom([]schedulerconfig.ScoringStrategyType{
 		schedulerconfig.LeastAllocated, schedulerconfig.MostAllocated, schedulerconfig.RequestedToCapacityRatio,
 	}).Draw(t, "strategy")}
-	for _, name := range []string{"cpu", "memory", "ephemeral-storage", "example.com/gpu"} {
+	// What classes of devices back is scored here only: upstream's other plugin has no cache for their expressions, and ends in a panic.
+	for _, name := range []string{"cpu", "memory", "ephemeral-storage", "example.com/gpu", "hugepages-2Mi", drawn, "deviceclass.resource.kubernetes.io/gpu"} {
 		if rapid.Bool().Draw(t, "scores "+name) || name == "cpu" {
 			strategy.Resources = append(strategy.Resources, schedulerconfig.ResourceSpec{Name: name, Weight: int64(rapid.IntRange(1, 5).Draw(t, "resource weight"))})
 		}

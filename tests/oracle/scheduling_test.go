@@ -255,8 +255,10 @@ func rejected(status *fwk.Status) scheduling.NodeEvaluation {
 		plugin = names.NodeAffinity
 	}
 	reasons := status.Reasons()
-	if plugin == names.NodeResourcesFit { // resources with names of their own come last, in any order
-		named := slices.IndexFunc(reasons, func(reason string) bool { return strings.Contains(reason, "/") })
+	if plugin == names.NodeResourcesFit { // resources that are counted by name come last, in any order
+		named := slices.IndexFunc(reasons, func(reason string) bool {
+			return !slices.Contains([]string{"Too many pods", "Insufficient cpu", "Insufficient memory", "Insufficient ephemeral-storage"}, reason)
+		})
 		if named >= 0 {
 			reasons = append(slices.Clone(reasons[:named]), slices.Sorted(slices.Values(reasons[named:]))...)
 		}
@@ -319,6 +321,7 @@ func TestEveryNodeIsJudgedAndScoredAsUpstreamDoes(t *testing.T) {
 		groups := anyGrouping(t)
 		groups.profile = anyProfile(t)
 		r := &replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored, devices: anyRack(t, nodes, pending)}
+		r.aside = anyAside(t, nodes)
 		r.checkEvaluation(t, seen)
 	})
 	seen.report(t, []string{
@@ -359,6 +362,9 @@ func (r *replay) checkEvaluation(t *rapid.T, seen *coverage) {
 
 // tell gives the core all but nodes and pods.
 func (r *replay) tell(kept *scheduling.Cluster) {
+	for _, pod := range r.aside {
+		kept.SetPod(pod)
+	}
 	r.groups.tell(kept)
 	r.stored.tell(kept)
 	r.devices.tell(kept)
@@ -372,6 +378,7 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		groups := anyGrouping(t)
 		groups.profile = anyProfile(t)
 		r := &replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored, devices: anyRack(t, nodes, pending)}
+		r.aside = anyAside(t, nodes)
 		r.checkQueue(t)
 	})
 }
@@ -535,6 +542,9 @@ func anyClusterOf(t *rapid.T, of theme, waiting int) (nodes []*corev1.Node, assi
 			pod.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "on").Name
 			keepPortsApart(pod, assigned)
 			pod.Status.StartTime = new(metav1.NewTime(now.Add(-time.Duration(i*7%10+1) * time.Minute))) // no two alike
+			if i == 3 && rapid.Bool().Draw(t, "has not started") {
+				pod.Status.StartTime = nil
+			}
 			if rapid.IntRange(0, 5).Draw(t, "leaves") == 0 {
 				pod.DeletionTimestamp = new(metav1.NewTime(now))
 				if rapid.Bool().Draw(t, "preempted") {
@@ -545,6 +555,15 @@ func anyClusterOf(t *rapid.T, of theme, waiting int) (nodes []*corev1.Node, assi
 				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 					Name: "main", Resources: &corev1.ResourceRequirements{Requests: anyRequests(t)}, AllocatedResources: anyRequests(t),
 				}}
+				if rapid.Bool().Draw(t, "and what runs before") {
+					pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init-0", AllocatedResources: anyRequests(t)}}
+				}
+				if rapid.Bool().Draw(t, "and as a whole") {
+					pod.Status.Resources, pod.Status.AllocatedResources = &corev1.ResourceRequirements{Requests: anyRequests(t)}, anyRequests(t)
+				}
+				if reason := rapid.SampledFrom([]string{"", corev1.PodReasonInfeasible, corev1.PodReasonDeferred}).Draw(t, "resize is"); reason != "" {
+					pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: reason})
+				}
 			}
 			assigned = append(assigned, pod)
 		}
@@ -563,17 +582,64 @@ func anyClusterOf(t *rapid.T, of theme, waiting int) (nodes []*corev1.Node, assi
 // scheduler puts two such pods on a node; where it happens, upstream forgets the port with the first of
 // them to leave, and core/scheduling with the last.
 func keepPortsApart(pod *corev1.Pod, assigned []*corev1.Pod) {
-	for _, other := range assigned {
-		if other.Spec.NodeName == pod.Spec.NodeName && len(other.Spec.Containers[0].Ports) > 0 {
-			pod.Spec.Containers[0].Ports = nil
+	if len(allPorts(pod)) > 1 { // it may have one twice
+		for i := range pod.Spec.InitContainers {
+			pod.Spec.InitContainers[i].Ports = nil
+		}
+		for i := 1; i < len(pod.Spec.Containers); i++ {
+			pod.Spec.Containers[i].Ports = nil
 		}
 	}
+	for _, other := range assigned {
+		if other.Spec.NodeName == pod.Spec.NodeName && len(allPorts(other)) > 0 {
+			for i := range pod.Spec.InitContainers {
+				pod.Spec.InitContainers[i].Ports = nil
+			}
+			for i := range pod.Spec.Containers {
+				pod.Spec.Containers[i].Ports = nil
+			}
+		}
+	}
+}
+
+func allPorts(pod *corev1.Pod) (out []corev1.ContainerPort) {
+	for i := range pod.Spec.InitContainers {
+		out = append(out, pod.Spec.InitContainers[i].Ports...)
+	}
+	for i := range pod.Spec.Containers {
+		out = append(out, pod.Spec.Containers[i].Ports...)
+	}
+	return out
+}
+
+// anyAside are pods that upstream's scheduler never sees: those that have run to their end, those on nodes that are gone, and
+// those of other schedulers that wait.
+func anyAside(t *rapid.T, nodes []*corev1.Node) (out []*corev1.Pod) {
+	for i := range rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "aside") {
+		pod := anyPod(t, theme{}, fmt.Sprintf("aside-%d", i))
+		on := "gone"
+		if len(nodes) > 0 {
+			on = rapid.SampledFrom(nodes).Draw(t, "aside on").Name
+		}
+		switch rapid.IntRange(0, 3).Draw(t, "is aside since") {
+		case 0:
+			pod.Spec.NodeName, pod.Status.Phase = on, corev1.PodSucceeded
+		case 1:
+			pod.Spec.NodeName, pod.Status.Phase = on, corev1.PodFailed
+		case 2:
+			pod.Spec.NodeName = "gone"
+		default:
+			pod.Spec.SchedulerName, pod.Status.NominatedNodeName = "other-scheduler", on
+		}
+		out = append(out, pod)
+	}
+	return out
 }
 
 func anyNode(t *rapid.T, of theme, name string) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12"}).Draw(t, "size"),
+			corev1.LabelHostname: name, "zone": rapid.SampledFrom([]string{"x", "y"}).Draw(t, "zone"), "size": rapid.SampledFrom([]string{"1", "7", "12", "big"}).Draw(t, "size"),
 		}},
 		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
 			"cpu":               *resource.NewMilliQuantity(int64(rapid.IntRange(0, 8000).Draw(t, "cpu")), resource.DecimalSI),
@@ -586,6 +652,16 @@ func anyNode(t *rapid.T, of theme, name string) *corev1.Node {
 	for _, declared := range []string{"RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport", "Unknown"} { // in order, as kubelets do
 		if rapid.IntRange(0, 3).Draw(t, "declares") != 0 {
 			node.Status.DeclaredFeatures = append(node.Status.DeclaredFeatures, declared)
+		}
+	}
+	for _, some := range []corev1.ResourceName{"hugepages-2Mi", "scheduling.kubernetes.io/slots", "attachable-volumes-disk", "requests.example.com/gpu", "unknown"} {
+		if rapid.Bool().Draw(t, "has "+string(some)) {
+			node.Status.Allocatable[some] = *resource.NewQuantity(int64(rapid.IntRange(0, 4).Draw(t, "of others"))<<21, resource.BinarySI)
+		}
+	}
+	for _, name := range []corev1.ResourceName{"cpu", "memory", "ephemeral-storage", "pods", "example.com/gpu"} {
+		if rapid.IntRange(0, 15).Draw(t, "tells nothing of") == 7 {
+			delete(node.Status.Allocatable, name)
 		}
 	}
 	if rapid.IntRange(0, 9).Draw(t, "has no host name") == 0 {
@@ -613,7 +689,7 @@ func anyNode(t *rapid.T, of theme, name string) *corev1.Node {
 	node.Spec.Unschedulable = rapid.IntRange(0, 9).Draw(t, "cordon") == 0
 	for range rapid.IntRange(0, 2).Draw(t, "taints") {
 		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
-			Key: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), Value: rapid.SampledFrom([]string{"", "v"}).Draw(t, "value"),
+			Key: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), Value: rapid.SampledFrom([]string{"", "v", "7"}).Draw(t, "value"),
 			Effect: rapid.SampledFrom([]corev1.TaintEffect{"PreferNoSchedule", "PreferNoSchedule", "NoSchedule", "NoExecute"}).Draw(t, "effect"),
 		})
 	}
@@ -630,6 +706,13 @@ func anyRequests(t *rapid.T) corev1.ResourceList {
 	}
 	if rapid.IntRange(0, 4).Draw(t, "asks storage") == 0 {
 		requests["ephemeral-storage"] = *resource.NewQuantity(int64(rapid.IntRange(0, 4).Draw(t, "storage")), resource.BinarySI)
+	}
+	if rapid.IntRange(0, 7).Draw(t, "asks huge pages") == 0 {
+		requests["hugepages-2Mi"] = *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "huge pages"))<<21, resource.BinarySI)
+	}
+	if rapid.IntRange(0, 9).Draw(t, "asks others") == 0 {
+		name := rapid.SampledFrom([]corev1.ResourceName{"scheduling.kubernetes.io/slots", "attachable-volumes-disk", "requests.example.com/gpu", "unknown"}).Draw(t, "other")
+		requests[name] = *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "others")), resource.DecimalSI)
 	}
 	if rapid.IntRange(0, 4).Draw(t, "asks gpu") == 0 {
 		requests["example.com/gpu"] = *resource.NewQuantity(int64(rapid.IntRange(0, 2).Draw(t, "gpu")), resource.DecimalSI)
@@ -649,16 +732,22 @@ func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 			CreationTimestamp: metav1.NewTime(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Second)),
 		},
 		Spec: corev1.PodSpec{
-			SchedulerName: "default-scheduler", Priority: new(int32(rapid.IntRange(0, 2).Draw(t, "priority"))),
+			SchedulerName: "default-scheduler", Priority: new(int32(rapid.IntRange(-1, 2).Draw(t, "priority"))),
 			Containers: []corev1.Container{{Name: "main", Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	if rapid.IntRange(0, 3).Draw(t, "has a second") == 0 {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+			Name: "second", Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}, Ports: anyPorts(t),
+		})
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "inits") {
 		c := corev1.Container{Name: fmt.Sprintf("init-%d", i), Image: anyImage(t), Resources: corev1.ResourceRequirements{Requests: anyRequests(t)}}
 		if rapid.Bool().Draw(t, "sidecar") {
 			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		}
+		c.Ports = anyPorts(t) // of one that ends before the others begin, it is nothing to a node
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}
 	if rapid.IntRange(0, 4).Draw(t, "overhead") == 0 {
@@ -666,8 +755,11 @@ func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 	}
 	if rapid.IntRange(0, 4).Draw(t, "pod level") == 0 {
 		requests := anyRequests(t)
-		delete(requests, "ephemeral-storage")
-		delete(requests, "example.com/gpu")
+		for name := range requests {
+			if name != "cpu" && name != "memory" && name != "hugepages-2Mi" {
+				delete(requests, name)
+			}
+		}
 		pod.Spec.Resources = &corev1.ResourceRequirements{Requests: requests}
 	}
 	if rapid.IntRange(0, 5).Draw(t, "restarts all") == 0 {
@@ -679,13 +771,7 @@ func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 	if rapid.IntRange(0, 9).Draw(t, "never preempts") == 0 {
 		pod.Spec.PreemptionPolicy = new(corev1.PreemptNever)
 	}
-	if rapid.IntRange(0, 2).Draw(t, "listens") == 0 {
-		pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{
-			HostPort: int32(rapid.IntRange(0, 2).Draw(t, "port")),
-			HostIP:   rapid.SampledFrom([]string{"", "0.0.0.0", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"),
-			Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
-		}}
-	}
+	pod.Spec.Containers[0].Ports = anyPorts(t)
 	if rapid.IntRange(0, 4).Draw(t, "mounts an image") == 0 {
 		pod.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: anyImage(t)}}}}
 	}
@@ -703,6 +789,17 @@ func anyPod(t *rapid.T, of theme, name string) *corev1.Pod {
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: kind[:at], Kind: kind[at+1:], Name: "owner", Controller: new(true)}}
 	}
 	return pod
+}
+
+func anyPorts(t *rapid.T) []corev1.ContainerPort {
+	if rapid.IntRange(0, 2).Draw(t, "listens") != 0 {
+		return nil
+	}
+	return []corev1.ContainerPort{{
+		HostPort: int32(rapid.IntRange(0, 2).Draw(t, "port")),
+		HostIP:   rapid.SampledFrom([]string{"", "0.0.0.0", "10.0.0.1", "10.0.0.2"}).Draw(t, "ip"),
+		Protocol: rapid.SampledFrom([]corev1.Protocol{"", "TCP", "UDP"}).Draw(t, "protocol"),
+	}}
 }
 
 func anySpreading(t *rapid.T, pod *corev1.Pod) {
@@ -772,8 +869,8 @@ func anyTolerations(t *rapid.T, pod *corev1.Pod) {
 	for range rapid.IntRange(0, 2).Draw(t, "tolerations") {
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
 			Key:      rapid.SampledFrom([]string{"", "a", "b", corev1.TaintNodeUnschedulable}).Draw(t, "key"),
-			Operator: rapid.SampledFrom([]corev1.TolerationOperator{"", "Equal", "Exists"}).Draw(t, "operator"),
-			Value:    rapid.SampledFrom([]string{"", "v"}).Draw(t, "value"),
+			Operator: rapid.SampledFrom([]corev1.TolerationOperator{"", "Equal", "Exists", "Exists", "Gt", "Lt"}).Draw(t, "operator"),
+			Value:    rapid.SampledFrom([]string{"", "v", "5"}).Draw(t, "value"),
 			Effect:   rapid.SampledFrom([]corev1.TaintEffect{"", "NoSchedule", "PreferNoSchedule", "NoExecute"}).Draw(t, "effect"),
 		})
 	}

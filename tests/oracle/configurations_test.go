@@ -1,0 +1,102 @@
+package oracle_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
+	"k8s.io/kubernetes/pkg/scheduler/backend/cache"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
+	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
+	"k8s.io/kubernetes/pkg/scheduler/metrics"
+
+	ours "github.com/zeroplane/zeroplane/adapters/schedulerconfig"
+)
+
+// starts reports whether upstream's scheduler starts with the first profile of a configuration.
+func starts(t *testing.T, text string) error {
+	t.Helper()
+	obj, _, err := scheme.Codecs.UniversalDecoder().Decode([]byte(text), nil, nil)
+	if err != nil {
+		return err
+	}
+	profile := obj.(*schedulerconfig.KubeSchedulerConfiguration).Profiles[0]
+	klog.SetLogger(logr.Discard()) // it tells what profiles override
+	client := fake.NewClientset()
+	factory := informers.NewSharedInformerFactory(client, 0)
+	snapshot := cache.NewSnapshot(nil, nil)
+	_, err = frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
+		frameworkruntime.WithClientSet(client), frameworkruntime.WithInformerFactory(factory),
+		frameworkruntime.WithSharedCSIManager(nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())),
+		frameworkruntime.WithSnapshotSharedLister(snapshot), frameworkruntime.WithMutableSnapshotLister(snapshot),
+		frameworkruntime.WithSharedDRAManager((&rack{}).manager(t, factory)), frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
+		frameworkruntime.WithPodNominator(nominated{}), frameworkruntime.WithPodActivator(nominated{}),
+		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()), frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
+	)
+	return err
+}
+
+func configuration(profile string) string {
+	return "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n- " + profile + "\n"
+}
+
+// Every plugin at every extension point: what upstream does not start with is refused here, and nothing else is.
+func TestAPluginActsWhereUpstreamSaysThatItDoes(t *testing.T) {
+	metrics.Register()
+	refused := 0
+	for _, at := range []string{
+		"preEnqueue", "queueSort", "preFilter", "filter", "postFilter", "preScore", "score", "reserve", "permit", "preBind", "bind", "postBind",
+	} {
+		for name := range followed {
+			text := configuration(fmt.Sprintf("{plugins: {%s: {enabled: [{name: %s}]}}}", at, name))
+			upstream := starts(t, text)
+			_, err := ours.Parse([]byte(text))
+			if (upstream == nil) != (err == nil) {
+				t.Errorf("%s at %s: upstream says %v, we %v", name, at, upstream, err)
+			}
+			if upstream != nil {
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("upstream refused nothing")
+	}
+}
+
+func TestWhatUpstreamDoesNotStartWithIsRefused(t *testing.T) {
+	metrics.Register()
+	fit := func(args string) string { return "{pluginConfig: [{name: NodeResourcesFit, args: " + args + "}]}" }
+	for _, profile := range []string{
+		`{plugins: {permit: {enabled: [{name: Mine}]}}}`,
+		`{plugins: {preScore: {enabled: [{name: Mine}]}}}`,
+		`{plugins: {multiPoint: {disabled: [{name: "*"}]}}}`,
+		`{plugins: {queueSort: {disabled: [{name: "*"}]}}}`,
+		`{plugins: {bind: {disabled: [{name: DefaultBinder}]}}}`,
+		`{plugins: {score: {enabled: [{name: NodeAffinity, weight: 2}, {name: NodeAffinity, weight: 3}]}}}`,
+		fit(`{scoringStrategy: {type: Tetris}}`),
+		fit(`{scoringStrategy: {type: RequestedToCapacityRatio}}`),
+		fit(`{scoringStrategy: {type: LeastAllocated, resources: [{name: cpu, weight: 101}]}}`),
+		fit(`{scoringStrategy: {type: RequestedToCapacityRatio, requestedToCapacityRatio: {shape: [{utilization: 50, score: 1}, {utilization: 50, score: 2}]}}}`),
+		fit(`{ignoredResourceGroups: ["a/b"]}`),
+	} {
+		text := configuration(profile)
+		if err := starts(t, text); err == nil {
+			t.Errorf("%s: upstream starts with it", profile)
+		}
+		_, err := ours.Parse([]byte(text))
+		if err == nil {
+			t.Errorf("%s: it was taken", profile)
+		} else if !strings.HasPrefix(err.Error(), "profiles[0].") {
+			t.Errorf("%s: the error does not name the profile: %v", profile, err)
+		}
+	}
+}
