@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// suiteTest is one test of the suite.
+type suiteTest struct {
+	// name is its whole text, with the labels.
+	name string
+	// serial says that it must be alone on the cluster.
+	serial bool
+	// limit is how long it may take.
+	limit time.Duration
+}
+
+const (
+	// usualLimit is how long a test may take. One that needs a real container as a rule waits five minutes for what it never
+	// sees; one that does not takes half a minute at most on two busy cores.
+	usualLimit = 2 * time.Minute
+	// serialLimit is the same for those that run alone: none of them waits long for a processor, and many of them for containers.
+	serialLimit = 90 * time.Second
+)
+
+// slow are the tests that wait for time to pass, and how long they may take: what they wait for, and two minutes.
+var slow = []struct {
+	pattern *regexp.Regexp
+	limit   time.Duration
+}{
+	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute}, // five minutes in which nothing may happen
+	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},              // two or three whole minutes
+	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},       // tolerations that run out (test/e2e/node/taints.go)
+	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},   // 500 updates, one after the other
+	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},           // half a minute, and one, in which nothing may happen
+}
+
+// knownSigs are the special interest groups whose tests are compared when none are named.
+var knownSigs = []string{"apps", "scheduling", "network", "node"}
+
+// listTests asks the suite for its conformance tests and gives those of some groups whose name matches.
+func listTests(ctx context.Context, suite string, sigs []string, focus *regexp.Regexp) ([]suiteTest, error) {
+	list, err := exec.CommandContext(ctx, suite, "--list-conformance-tests").Output() // #nosec G204 -- a peer that was built
+	if err != nil {
+		return nil, fmt.Errorf("listing the suite's conformance tests: %w", err)
+	}
+	var entries []struct {
+		Codename string `json:"codename"`
+	}
+	if err := yaml.Unmarshal(list, &entries); err != nil {
+		return nil, fmt.Errorf("reading the suite's list of conformance tests: %w", err)
+	}
+	var tests []suiteTest
+	for _, e := range entries {
+		sig, _, _ := strings.Cut(strings.TrimPrefix(e.Codename, "[sig-"), "]")
+		if slices.Contains(sigs, sig) && focus.MatchString(e.Codename) {
+			tests = append(tests, newTest(e.Codename))
+		}
+	}
+	if len(tests) == 0 {
+		return nil, errors.New("the suite has no such conformance test")
+	}
+	slices.SortFunc(tests, func(a, b suiteTest) int { return strings.Compare(a.name, b.name) })
+	return tests, nil
+}
+
+func newTest(name string) suiteTest {
+	t := suiteTest{name: name, serial: strings.Contains(name, "[Serial]"), limit: usualLimit}
+	if t.serial {
+		t.limit = serialLimit
+	}
+	for _, s := range slow {
+		if s.pattern.MatchString(name) {
+			t.limit = s.limit
+			break
+		}
+	}
+	return t
+}
+
+// names gives the tests' names.
+func names(tests []suiteTest) []string {
+	var all []string
+	for _, t := range tests {
+		all = append(all, t.name)
+	}
+	return all
+}
