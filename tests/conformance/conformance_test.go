@@ -18,7 +18,7 @@ func TestWhatPassesUpstreamPassesHere(t *testing.T) {
 	if os.Getenv("ZEROPLANE_LONG") == "" {
 		t.Skip("part of the long form (make test-long), or: make conformance")
 	}
-	c, err := compare(t.Context(), options{sigs: knownSigs, focus: regexp.MustCompile(""), parallel: defaultParallel})
+	c, err := compare(t.Context(), options{sigs: knownSigs, focus: regexp.MustCompile(""), parallel: defaultParallel, patience: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,15 +74,23 @@ func TestWhatIsKnownIsNotRunAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tests := []suiteTest{{name: "known"}, {name: "of another build"}, {name: "unknown"}}
+	for name, limit := range map[string]float64{"cut off": 60, "cut off sooner": 59} {
+		if err := kept.Put(name, outcomes.Outcome{State: outcomes.TimedOut, Limit: limit, Build: "present"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var tests []suiteTest
+	for _, name := range []string{"known", "of another build", "unknown", "cut off", "cut off sooner"} {
+		tests = append(tests, suiteTest{name: name, limit: time.Minute})
+	}
 	p := plane{build: "present", kept: kept}
 	for what, c := range map[string]struct {
 		o    options
 		want []string
 	}{
-		"as it is":       {want: []string{"of another build", "unknown"}},
-		"any build":      {o: options{anyBuild: true}, want: []string{"unknown"}},
-		"all over again": {o: options{again: true, anyBuild: true}, want: []string{"known", "of another build", "unknown"}},
+		"as it is":       {want: []string{"of another build", "unknown", "cut off sooner"}},
+		"any build":      {o: options{anyBuild: true}, want: []string{"unknown", "cut off sooner"}},
+		"all over again": {o: options{again: true, anyBuild: true}, want: names(tests)},
 	} {
 		if got := names(c.o.toRun(tests, p)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", what, got, c.want)

@@ -38,6 +38,8 @@ type options struct {
 	only     string
 	output   string
 	parallel int
+	// patience is how many times its limit a test may take.
+	patience int
 	budget   time.Duration
 	// again runs what was run before, anyBuild takes it whatever it was run on.
 	again, anyBuild bool
@@ -99,6 +101,7 @@ func parseFlags() (options, error) {
 	flag.StringVar(&o.only, "only", "", "run only one side, upstream or zeroplane, or none; compare with what is kept of the other")
 	flag.StringVar(&o.output, "o", "table", "output: table or json")
 	flag.IntVar(&o.parallel, "parallel", defaultParallel, "tests that run side by side")
+	flag.IntVar(&o.patience, "patience", 1, "let tests take so many `times` their limit, and run again those that were cut off at less")
 	flag.DurationVar(&o.budget, "for", 0, "stop after this `time`, and go on there the next time")
 	flag.BoolVar(&o.again, "again", false, "run what was run before, too")
 	flag.BoolVar(&o.anyBuild, "any-build", false, "take what was run on another build for run")
@@ -111,6 +114,9 @@ func parseFlags() (options, error) {
 	}
 	if !slices.Contains([]string{"", nothing, target.Upstream, target.Zeroplane}, o.only) {
 		return o, fmt.Errorf("-only is %q, want %s, %s or %s", o.only, target.Upstream, target.Zeroplane, nothing)
+	}
+	if o.parallel < 1 || o.patience < 1 {
+		return o, errors.New("-parallel and -patience are at least 1")
 	}
 	if o.output != "table" && o.output != "json" {
 		return o, fmt.Errorf("-o is %q, want table or json", o.output)
@@ -133,7 +139,7 @@ func compare(ctx context.Context, o options) (outcomes.Comparison, error) {
 	if err != nil {
 		return none, err
 	}
-	tests, err := listTests(ctx, filepath.Join(peers, suiteBinary), o.sigs, o.focus)
+	tests, err := listTests(ctx, filepath.Join(peers, suiteBinary), o)
 	if err != nil {
 		return none, err
 	}
@@ -182,11 +188,12 @@ func passed(p plane, t suiteTest) bool {
 	return ran && outcome.State == outcomes.Passed
 }
 
-// toRun are the tests whose outcome is not known.
+// toRun are the tests whose outcome is not known. That a test did not end in less time than it now has says nothing.
 func (o options) toRun(tests []suiteTest, p plane) []suiteTest {
 	return slices.DeleteFunc(slices.Clone(tests), func(t suiteTest) bool {
 		outcome, ran := p.kept.Get(t.name)
-		return ran && !o.again && (o.anyBuild || outcome.Build == p.build)
+		cutOff := outcome.State == outcomes.TimedOut && outcome.Limit < t.limit.Seconds()
+		return ran && !cutOff && !o.again && (o.anyBuild || outcome.Build == p.build)
 	})
 }
 

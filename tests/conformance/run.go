@@ -111,7 +111,7 @@ func (r runner) runAndKeep(ctx context.Context, cluster running, t suiteTest) er
 	if err != nil {
 		return fmt.Errorf("running %q on %s: %w", t.name, r.plane.name, err)
 	}
-	outcome.Build, outcome.Attempts = r.plane.build, 1
+	outcome.Build, outcome.Limit, outcome.Attempts = r.plane.build, t.limit.Seconds(), 1
 	if again && before.Build == r.plane.build {
 		outcome.Attempts += before.Attempts
 	}

@@ -39,6 +39,7 @@ var slow = []struct {
 	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute}, // five minutes in which nothing may happen
 	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},              // two or three whole minutes
 	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},       // tolerations that run out (test/e2e/node/taints.go)
+	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute}, // four minutes in which nothing may happen
 	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},   // 500 updates, one after the other
 	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},           // half a minute, and one, in which nothing may happen
 }
@@ -46,8 +47,8 @@ var slow = []struct {
 // knownSigs are the special interest groups whose tests are compared when none are named.
 var knownSigs = []string{"apps", "scheduling", "network", "node"}
 
-// listTests asks the suite for its conformance tests and gives those of some groups whose name matches.
-func listTests(ctx context.Context, suite string, sigs []string, focus *regexp.Regexp) ([]suiteTest, error) {
+// listTests asks the suite for its conformance tests and gives those that are wanted.
+func listTests(ctx context.Context, suite string, o options) ([]suiteTest, error) {
 	list, err := exec.CommandContext(ctx, suite, "--list-conformance-tests").Output() // #nosec G204 -- a peer that was built
 	if err != nil {
 		return nil, fmt.Errorf("listing the suite's conformance tests: %w", err)
@@ -61,8 +62,10 @@ func listTests(ctx context.Context, suite string, sigs []string, focus *regexp.R
 	var tests []suiteTest
 	for _, e := range entries {
 		sig, _, _ := strings.Cut(strings.TrimPrefix(e.Codename, "[sig-"), "]")
-		if slices.Contains(sigs, sig) && focus.MatchString(e.Codename) {
-			tests = append(tests, newTest(e.Codename))
+		if slices.Contains(o.sigs, sig) && o.focus.MatchString(e.Codename) {
+			t := newTest(e.Codename)
+			t.limit *= time.Duration(o.patience)
+			tests = append(tests, t)
 		}
 	}
 	if len(tests) == 0 {

@@ -26,6 +26,8 @@ type Outcome struct {
 	Reason string `json:"reason,omitempty"`
 	// Seconds is how long it took.
 	Seconds float64 `json:"seconds"`
+	// Limit is how many seconds it had.
+	Limit float64 `json:"limit,omitempty"`
 	// Attempts is how often it was run until it passed, or was given up.
 	Attempts int `json:"attempts,omitempty"`
 	// Build says what it was run on: the binary of the control plane, the suite and what simulates nodes, as one hash.
