@@ -36,12 +36,13 @@ var slow = []struct {
 	pattern *regexp.Regexp
 	limit   time.Duration
 }{
-	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute}, // five minutes in which nothing may happen
-	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},              // two or three whole minutes
-	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},       // tolerations that run out (test/e2e/node/taints.go)
-	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute}, // four minutes in which nothing may happen
-	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},   // 500 updates, one after the other
-	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},           // half a minute, and one, in which nothing may happen
+	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute},  // five minutes in which nothing may happen
+	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},               // two or three whole minutes
+	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},        // tolerations that run out (test/e2e/node/taints.go)
+	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute},  // four minutes in which nothing may happen
+	{regexp.MustCompile(`exists conflict between pods`), 7 * time.Minute}, // five minutes in which a pod must not fit (predicates.go)
+	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},    // 500 updates, one after the other
+	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},            // half a minute, and one, in which nothing may happen
 }
 
 // knownSigs are the special interest groups whose tests are compared when none are named.

@@ -88,6 +88,22 @@ func TestKeptOutcomesAreThereTheNextTime(t *testing.T) {
 	}
 }
 
+func TestTwoRunsKeepTheirOutcomesTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "upstream.json")
+	one, two := open(t, path), open(t, path)
+	for kept, name := range map[*Kept]string{one: "one", two: "two"} {
+		if err := kept.Put(name, Outcome{State: Passed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := open(t, path)
+	for _, name := range []string{"one", "two"} {
+		if _, ok := both.Get(name); !ok {
+			t.Errorf("%s is lost", name)
+		}
+	}
+}
+
 func open(t *testing.T, path string) *Kept {
 	t.Helper()
 	kept, err := Open(path)
