@@ -41,7 +41,7 @@ func TestExplanationsCanBeRead(t *testing.T) {
 func TestTestsHaveTheTimeThatTheyWaitFor(t *testing.T) {
 	for name, want := range map[string]suiteTest{
 		"[sig-apps] Deployment should run [Conformance]":                    {limit: 2 * time.Minute},
-		"[sig-apps] Daemon set [Serial] should run [Conformance]":           {limit: 90 * time.Second, serial: true},
+		"[sig-apps] Daemon set [Serial] should run [Conformance]":           {limit: 2 * time.Minute, serial: true},
 		"[sig-apps] CronJob should not schedule jobs when suspended [Slow]": {limit: 7 * time.Minute},
 		"[sig-apps] CronJob should support CronJob API operations":          {limit: 5 * time.Minute},
 		"[sig-node] NoExecuteTaintManager Single Pod [Serial]":              {limit: 7 * time.Minute, serial: true},

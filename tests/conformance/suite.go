@@ -27,8 +27,6 @@ const (
 	// usualLimit is how long a test may take. One that needs a real container as a rule waits five minutes for what it never
 	// sees; one that does not takes half a minute at most on two busy cores.
 	usualLimit = 2 * time.Minute
-	// serialLimit is the same for those that run alone: none of them waits long for a processor, and many of them for containers.
-	serialLimit = 90 * time.Second
 )
 
 // slow are the tests that wait for time to pass, and how long they may take: what they wait for, and two minutes.
@@ -41,6 +39,8 @@ var slow = []struct {
 	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},        // tolerations that run out (test/e2e/node/taints.go)
 	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute},  // four minutes in which nothing may happen
 	{regexp.MustCompile(`exists conflict between pods`), 7 * time.Minute}, // five minutes in which a pod must not fit (predicates.go)
+	{regexp.MustCompile(`SchedulerPreemption`), 5 * time.Minute},          // each first waits a minute for kube-proxy on every node
+	{regexp.MustCompile(`compacted away`), 13 * time.Minute},              // two of etcd's compactions, which are five minutes apart (chunking.go)
 	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},    // 500 updates, one after the other
 	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},            // half a minute, and one, in which nothing may happen
 }
@@ -78,9 +78,6 @@ func listTests(ctx context.Context, suite string, o options) ([]suiteTest, error
 
 func newTest(name string) suiteTest {
 	t := suiteTest{name: name, serial: strings.Contains(name, "[Serial]"), limit: usualLimit}
-	if t.serial {
-		t.limit = serialLimit
-	}
 	for _, s := range slow {
 		if s.pattern.MatchString(name) {
 			t.limit = s.limit
