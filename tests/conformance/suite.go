@@ -34,15 +34,17 @@ var slow = []struct {
 	pattern *regexp.Regexp
 	limit   time.Duration
 }{
-	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute},  // five minutes in which nothing may happen
-	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},               // two or three whole minutes
-	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},        // tolerations that run out (test/e2e/node/taints.go)
-	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute},  // four minutes in which nothing may happen
-	{regexp.MustCompile(`exists conflict between pods`), 7 * time.Minute}, // five minutes in which a pod must not fit (predicates.go)
-	{regexp.MustCompile(`SchedulerPreemption`), 5 * time.Minute},          // each first waits a minute for kube-proxy on every node
-	{regexp.MustCompile(`compacted away`), 13 * time.Minute},              // two of etcd's compactions, which are five minutes apart (chunking.go)
-	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},    // 500 updates, one after the other
-	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},            // half a minute, and one, in which nothing may happen
+	{regexp.MustCompile(`CronJob should not schedule`), 7 * time.Minute},                   // five minutes in which nothing may happen
+	{regexp.MustCompile(`CronJob should`), 5 * time.Minute},                                // two or three whole minutes
+	{regexp.MustCompile(`NoExecuteTaintManager`), 7 * time.Minute},                         // tolerations that run out (test/e2e/node/taints.go)
+	{regexp.MustCompile(`should \*not\* be restarted`), 6 * time.Minute},                   // four minutes in which nothing may happen
+	{regexp.MustCompile(`exists conflict between pods`), 7 * time.Minute},                  // five minutes in which a pod must not fit (predicates.go)
+	{regexp.MustCompile(`SchedulerPreemption`), 5 * time.Minute},                           // each first waits a minute for kube-proxy on every node
+	{regexp.MustCompile(`compacted away`), 13 * time.Minute},                               // two of etcd's compactions, which are five minutes apart (chunking.go)
+	{regexp.MustCompile(`CustomResource`), 5 * time.Minute},                                // what kube-apiserver publishes of a kind follows a minute later
+	{regexp.MustCompile(`resourcequota status|OrderedNamespaceDeletion`), 8 * time.Minute}, // until a controller looks again
+	{regexp.MustCompile(`issue 500 podspec updates`), 4 * time.Minute},                     // 500 updates, one after the other
+	{regexp.MustCompile(`Garbage collector`), 4 * time.Minute},                             // half a minute, and one, in which nothing may happen
 }
 
 // knownSigs are the special interest groups whose tests are compared when none are named.
