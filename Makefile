@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: run test test-long lint bench build package-azure package-aws dist/linux-amd64/zeroplane clean help
+.PHONY: run test test-long lint bench conformance build package-azure package-aws dist/linux-amd64/zeroplane clean help
 
 # The version of zeroplane, and the one of Kubernetes that its API and its kubectl report.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -35,6 +35,9 @@ lint: .cache/bin/golangci-lint ## check the house rules (PACKAGES=./core/... for
 
 bench: build ## measure zeroplane beside the upstream daemons
 	go run ./tests/bench
+
+conformance: build ## run Kubernetes' conformance tests here and on the upstream daemons (ARGS="-sig apps" for some)
+	go run ./tests/conformance $(ARGS)
 
 build: ## build bin/zeroplane
 	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/zeroplane ./functions/zeroplane

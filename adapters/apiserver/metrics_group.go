@@ -62,6 +62,8 @@ func (g metricsGroup) NewRESTStorage(source serverstorage.APIResourceConfigSourc
 	if g.measured == nil || !source.ResourceEnabled(gv.WithResource("pods")) {
 		return info, nil
 	}
+	// The types have a v1 that nobody serves yet, and it would be the preferred version.
+	info.PrioritizedVersions = []schema.GroupVersion{gv}
 	info.VersionedResourcesStorageMap[gv.Version] = map[string]rest.Storage{"pods": podMetrics(g), "nodes": nodeMetrics(g)}
 	return info, nil
 }

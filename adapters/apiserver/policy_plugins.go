@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
@@ -34,7 +36,10 @@ func (b *builder) registerOnDemand(plugins *admission.Plugins, initializers admi
 		plugins.Register(onDemandName(name), func(io.Reader) (admission.Interface, error) {
 			return &policyPlugin{
 				log: b.logs.Of(policies), prefix: kubestorage.Prefix(policies) + "/",
-				build: sync.OnceValues(func() (admission.Interface, error) { return plugins.InitPlugin(name, nil, initializers) }),
+				build: sync.OnceValues(func() (builtPlugin, error) {
+					plugin, err := plugins.InitPlugin(name, nil, initializers)
+					return builtPlugin{Interface: plugin, at: time.Now()}, err
+				}),
 			}, nil
 		})
 	}
@@ -44,7 +49,37 @@ func (b *builder) registerOnDemand(plugins *admission.Plugins, initializers admi
 type policyPlugin struct {
 	log    *tablelog.Log
 	prefix string
-	build  func() (admission.Interface, error)
+	build  func() (builtPlugin, error)
+}
+
+// builtPlugin is a plugin and when it was made.
+type builtPlugin struct {
+	admission.Interface
+	at time.Time
+}
+
+const (
+	// learning is how long a new plugin may say that it does not know a kind yet. The one for mutating policies reads the
+	// OpenAPI documents in a goroutine of its own (plugin/policy/mutating/patch/typeconverter.go): upstream has made it long
+	// before the first request, here the first request makes it, in every instance that starts.
+	learning = 10 * time.Second
+	// learningPoll is the pause between two attempts meanwhile: the documents take some 200 ms.
+	learningPoll = 20 * time.Millisecond
+)
+
+// whileLearning calls admit, again and again while the plugin is new and says that it will serve later.
+func (p builtPlugin) whileLearning(ctx context.Context, admit func() error) error {
+	for {
+		err := admit()
+		if !apierrors.IsServiceUnavailable(err) || time.Since(p.at) > learning {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(learningPoll):
+		}
+	}
 }
 
 var (
@@ -69,14 +104,15 @@ func (p *policyPlugin) needed(ctx context.Context) (bool, error) {
 	return found, nil
 }
 
-func (p *policyPlugin) plugin(ctx context.Context, a admission.Attributes) (admission.Interface, error) {
+// plugin gives the plugin, or one that holds nothing when it has nothing to say.
+func (p *policyPlugin) plugin(ctx context.Context, a admission.Attributes) (builtPlugin, error) {
 	needed, err := p.needed(ctx)
 	if err != nil || !needed {
-		return nil, err
+		return builtPlugin{}, err
 	}
 	plugin, err := p.build()
 	if err != nil || !plugin.Handles(a.GetOperation()) {
-		return nil, err
+		return builtPlugin{}, err
 	}
 	return plugin, nil
 }
@@ -87,8 +123,8 @@ func (p *policyPlugin) Admit(ctx context.Context, a admission.Attributes, o admi
 	if err != nil {
 		return err
 	}
-	if m, ok := plugin.(admission.MutationInterface); ok {
-		return m.Admit(ctx, a, o)
+	if m, ok := plugin.Interface.(admission.MutationInterface); ok {
+		return plugin.whileLearning(ctx, func() error { return m.Admit(ctx, a, o) })
 	}
 	return nil
 }
@@ -99,7 +135,7 @@ func (p *policyPlugin) Validate(ctx context.Context, a admission.Attributes, o a
 	if err != nil {
 		return err
 	}
-	if v, ok := plugin.(admission.ValidationInterface); ok {
+	if v, ok := plugin.Interface.(admission.ValidationInterface); ok {
 		return v.Validate(ctx, a, o)
 	}
 	return nil

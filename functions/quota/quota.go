@@ -127,8 +127,11 @@ func (t *touched) change(ev tablelog.Event) error {
 	return t.frees(ev, gr, concerned)
 }
 
-// quota counts a quota that is new or has other limits. One that was charged is put off, so that what
-// never came is given back.
+// quota counts a quota that is new or has other limits, or whose status somebody gave other limits than it has. One that was
+// charged is put off, so that what never came is given back.
+//
+// Upstream does not look at the status before it counts all quotas, every five minutes (resyncPeriod): here nothing does that,
+// so it is put right at once.
 func (t *touched) quota(ev tablelog.Event, namespace, name string) error {
 	before, existed, err := consumer.Read[*corev1.ResourceQuota](t.Snapshot, ev.Prev)
 	if err != nil {
@@ -138,7 +141,9 @@ func (t *touched) quota(ev tablelog.Event, namespace, name string) error {
 	if err != nil || !ok {
 		return err
 	}
-	if !existed || !apiequality.Semantic.DeepEqual(before.Spec, after.Spec) {
+	altered := existed && !apiequality.Semantic.DeepEqual(before.Status.Hard, after.Status.Hard) &&
+		!apiequality.Semantic.DeepEqual(after.Status.Hard, after.Spec.Hard)
+	if !existed || altered || !apiequality.Semantic.DeepEqual(before.Spec, after.Spec) {
 		t.count.Add(namespace, name)
 	}
 	if existed && !apiequality.Semantic.DeepEqual(before.Status.Used, after.Status.Used) {

@@ -6,7 +6,8 @@
 #   build.sh            builds all
 #   build.sh NAME...    builds these: etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok, and
 #                       scheduler_perf.FOLDER, the benchmark of a folder of upstream's test/integration/scheduler_perf,
-#                       which is built by name alone
+#                       which is built by name alone, as is
+#                       e2e.test, Kubernetes' end-to-end suite with the conformance tests
 #
 # A first build of all takes about six minutes on two cores.
 set -euo pipefail
@@ -30,7 +31,9 @@ build_one() {
       dir=$here package=k8s.io/kubernetes/cmd/$name flags=$kubernetes_flags ;;
     scheduler_perf.*)
       dir=$here package=k8s.io/kubernetes/test/integration/scheduler_perf/${name#*.} flags=$kubernetes_flags build=(test -vet=off -c) ;;
-    *) echo "build.sh: unknown component $name (known: ${all[*]})" >&2; return 2 ;;
+    e2e.test)
+      dir=$here/conformance package=k8s.io/kubernetes/test/e2e flags=$kubernetes_flags build=(test -vet=off -c) ;;
+    *) echo "build.sh: unknown component $name (known: ${all[*]} e2e.test scheduler_perf.*)" >&2; return 2 ;;
   esac
   local key
   key=$( (go version; echo "$flags"; cat "$dir/go.mod" "$dir/go.sum") | sha256sum | cut -c1-16)

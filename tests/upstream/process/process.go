@@ -92,6 +92,9 @@ func (p *Process) Stop(grace time.Duration) error {
 	return nil
 }
 
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
 // Kill ends the process as a crash does, and returns when it is gone.
 func (p *Process) Kill() error {
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
