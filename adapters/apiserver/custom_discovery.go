@@ -81,21 +81,27 @@ func (s *Server) withCustomGroups(next http.Handler) http.Handler {
 	})
 }
 
-// root lists the built-in groups and those of custom resources.
+// root lists the built-in groups and those of custom resources, by their priorities.
 func (d *customDiscovery) root(req *http.Request, groups []metav1.APIGroup) http.Handler {
 	root := discovery.NewRootAPIsHandler(d.addresses, d.generic.Serializer)
 	builtIn, _ := d.generic.DiscoveryGroupManager.Groups(req.Context(), req) // it has no error to give
+	addCustom := sync.OnceFunc(func() {
+		for _, g := range groups {
+			if !slices.ContainsFunc(builtIn, func(b metav1.APIGroup) bool { return b.Name == g.Name }) {
+				root.AddGroup(g)
+			}
+		}
+	})
 	for _, g := range builtIn {
+		if groupPriority(g.Name) < customGroupPriority {
+			addCustom()
+		}
 		if i := slices.IndexFunc(groups, func(c metav1.APIGroup) bool { return c.Name == g.Name }); i >= 0 {
 			g = withVersions(g, groups[i].Versions)
 		}
 		root.AddGroup(g)
 	}
-	for _, g := range groups {
-		if !slices.ContainsFunc(builtIn, func(b metav1.APIGroup) bool { return b.Name == g.Name }) {
-			root.AddGroup(g)
-		}
-	}
+	addCustom()
 	return root
 }
 

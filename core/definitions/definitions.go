@@ -1,14 +1,15 @@
 // Package definitions decides what becomes of CustomResourceDefinitions: which of the names that one asks for it
 // has, what its conditions say, when its kind is served, and how one that is deleted takes its objects along.
 //
-// Each file follows one of the controllers of k8s.io/apiextensions-apiserver v0.37.2 (pkg/controller), which upstream runs in
-// its API server:
+// Each file follows one of the controllers that upstream runs in its API server, most of them of
+// k8s.io/apiextensions-apiserver v0.37.2 (pkg/controller):
 //
 //	names.go       status/naming_controller.go
 //	establish.go   establish/establishing_controller.go
 //	structural.go  nonstructuralschema/nonstructuralschema_controller.go
 //	approval.go    apiapproval/apiapproval_controller.go
 //	finalize.go    finalizer/crd_finalizer.go
+//	register.go    pkg/controlplane/controller/crdregistration of k8s.io/kubernetes
 //
 // Upstream writes the status once for each of them; here all that a definition is to say is written at once.
 package definitions

@@ -15,7 +15,7 @@ const maxDeletes = 500
 // overlapping are resources whose objects are stored where those of a definition would be, and stay
 // (OverlappingBuiltInResources).
 var overlapping = []schema.GroupResource{
-	{Group: "apiregistration.k8s.io", Resource: "apiservices"},
+	plan.APIServices.GroupResource(),
 	plan.Definitions.GroupResource(),
 }
 

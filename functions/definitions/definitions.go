@@ -1,5 +1,6 @@
 // Package definitions is the function that establishes CustomResourceDefinitions, says in their conditions what is wrong with them,
-// and deletes their objects with them: definitions and objects that come, change or go in, statuses and deletes out. The decisions are
+// registers what they serve, and deletes their objects with them: definitions and objects that come, change or go in, statuses,
+// APIServices and deletes out. The decisions are
 // those of core/definitions.
 package definitions
 
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/zeroplane/zeroplane/adapters/kubestorage"
 	"github.com/zeroplane/zeroplane/adapters/tablelog"
@@ -26,7 +28,10 @@ const component = user.APIServerUser
 // longestPause bounds the pause after a refused write.
 const longestPause = time.Minute
 
-var resource = plan.Definitions.GroupResource()
+var (
+	resource = plan.Definitions.GroupResource()
+	services = plan.APIServices.GroupResource()
+)
 
 type definition = apiextensionsv1.CustomResourceDefinition
 
@@ -36,7 +41,7 @@ func Function() consumer.Function {
 }
 
 func handle(ctx context.Context, b *consumer.Batch) error {
-	names := consumer.Set{}
+	names, groups := consumer.Set{}, consumer.Set{}
 	everything := func() error {
 		b.States[kubestorage.ConfigGroup].Ascend(kubestorage.Prefix(resource)+"/", "", func(e *tablelog.Entry) bool {
 			_, _, name := kubestorage.ParseKey(e.Key)
@@ -45,7 +50,14 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 		})
 		return nil
 	}
-	change := func(ev tablelog.Event) error { return touched(b.Snapshot, ev, names) }
+	change := func(ev tablelog.Event) error {
+		if gr, _, name := kubestorage.ParseKey(ev.Key); gr == services {
+			_, group, _ := strings.Cut(name, ".")
+			groups.Add("", group)
+			return nil
+		}
+		return touched(b.Snapshot, ev, names)
+	}
 	if err := b.Gather(everything, change, func(l plan.Later) { names.Add("", l.Subject.Name) }); err != nil {
 		return err
 	}
@@ -54,8 +66,28 @@ func handle(ctx context.Context, b *consumer.Batch) error {
 		if err := decide(ctx, b, n.Name); err != nil {
 			return err
 		}
+		_, group, _ := strings.Cut(n.Name, ".")
+		groups.Add("", group)
+	}
+	for _, n := range groups.Sorted() {
+		if err := register(ctx, b, n.Name); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// register decides the APIServices of a group.
+func register(ctx context.Context, b *consumer.Batch, group string) error {
+	return consumer.Refused(b.Decide(ctx, component, func(s *consumer.Snapshot) (plan.Plan, error) {
+		g := definitions.Group{Name: group}
+		var err error
+		if g.Definitions, err = ofGroup[*definition](s, resource, group, ""); err != nil {
+			return plan.Plan{}, err
+		}
+		g.Services, err = ofGroup[*apiregistrationv1.APIService](s, services, group, "")
+		return definitions.Register(g), err
+	}))
 }
 
 // touched adds the definitions that a change is of: the one that changed and those of its group that wait for a name, or the one that is
@@ -65,7 +97,7 @@ func touched(s *consumer.Snapshot, ev tablelog.Event, names consumer.Set) error 
 	if gr == resource {
 		names.Add("", name)
 		_, group, _ := strings.Cut(name, ".")
-		others, err := ofGroup(s, group, name)
+		others, err := ofGroup[*definition](s, resource, group, name)
 		for _, o := range others {
 			if !named(o) {
 				names.Add("", o.Name)
@@ -91,16 +123,17 @@ func named(d *definition) bool {
 	return false
 }
 
-// ofGroup returns the definitions of a group but one. A definition's name ends with its group, so others are not decoded.
-func ofGroup(s *consumer.Snapshot, group, but string) (out []*definition, err error) {
-	s.States[kubestorage.ConfigGroup].Ascend(kubestorage.Prefix(resource)+"/", "", func(e *tablelog.Entry) bool {
+// ofGroup returns the definitions or APIServices of a group but one. Their names end with the group's, so others are not decoded.
+func ofGroup[T any](s *consumer.Snapshot, gr schema.GroupResource, group, but string) (out []T, err error) {
+	s.States[kubestorage.ConfigGroup].Ascend(kubestorage.Prefix(gr)+"/", "", func(e *tablelog.Entry) bool {
 		_, _, name := kubestorage.ParseKey(e.Key)
 		if _, of, _ := strings.Cut(name, "."); of != group || name == but {
 			return true
 		}
-		var d *definition
-		if d, _, err = consumer.Read[*definition](s, e); d != nil {
-			out = append(out, d)
+		var obj T
+		var ok bool
+		if obj, ok, err = consumer.Read[T](s, e); ok {
+			out = append(out, obj)
 		}
 		return err == nil
 	})
@@ -123,7 +156,7 @@ func load(s *consumer.Snapshot, name string, now time.Time) (in definitions.Inpu
 	if in.Definition, ok, err = consumer.Get[*definition](s, resource, "", name); err != nil || !ok {
 		return in, false, err
 	}
-	if in.Others, err = ofGroup(s, in.Definition.Spec.Group, name); err != nil {
+	if in.Others, err = ofGroup[*definition](s, resource, in.Definition.Spec.Group, name); err != nil {
 		return in, false, err
 	}
 	if in.Definition.DeletionTimestamp != nil {

@@ -72,7 +72,7 @@ type batch struct {
 func (f function) handle(ctx context.Context, in *consumer.Batch) error {
 	b := &batch{
 		Batch: in, rootCA: f.rootCA, dependents: map[string]bool{}, owners: map[string]bool{},
-		kinds: map[schema.GroupKind]bool{},
+		kinds:      map[schema.GroupKind]bool{},
 		namespaces: consumer.Set{}, inUse: inUse{claims: consumer.Set{}, volumes: consumer.Set{}, classes: consumer.Set{}},
 	}
 	var err error
