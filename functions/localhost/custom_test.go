@@ -1,7 +1,6 @@
 package localhost
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -148,6 +147,9 @@ func TestADefinitionIsServedByEveryInstanceAtItsNextRequest(t *testing.T) {
 
 func isMethodNotAllowed(err error) bool { return apierrors.IsMethodNotSupported(err) }
 
+// document is what is asked for, and what is in it when it tells of the kind.
+type document struct{ accept, tells string }
+
 // TestDocumentsHaveAKindInTheAnswerThatFollowsItsCreation asks for each document before and after.
 func TestDocumentsHaveAKindInTheAnswerThatFollowsItsCreation(t *testing.T) {
 	h, _ := serve(t, Options{Data: t.TempDir(), MaxAwake: 1})
@@ -157,22 +159,24 @@ func TestDocumentsHaveAKindInTheAnswerThatFollowsItsCreation(t *testing.T) {
 		t.Fatal(err)
 	}
 	aggregated := "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
-	has := func(t *testing.T, path, accept string) bool {
+	has := func(path string, d document) bool {
 		t.Helper()
-		data, err := client.RESTClient().Get().AbsPath(path).SetHeader("Accept", accept).DoRaw(t.Context())
+		data, err := client.RESTClient().Get().AbsPath(path).SetHeader("Accept", d.accept).DoRaw(t.Context())
 		if err != nil && !apierrors.IsNotFound(err) {
 			t.Fatalf("%s: %v", path, err)
 		}
-		return err == nil && strings.Contains(string(data), "example.com")
+		return err == nil && strings.Contains(string(data), d.tells)
 	}
-	documents := map[string]string{
-		"/apis": "application/json", "/apis/": aggregated, "/apis/example.com": "application/json", "/apis/example.com/v1": "application/json",
-		"/openapi/v2": "application/json", "/openapi/v3": "application/json", "/openapi/v3/apis/example.com/v1": "application/json",
+	const plain = "application/json"
+	documents := map[string]document{
+		"/apis": {plain, `"example.com/v1"`}, "/apis/": {aggregated, `"Widget"`}, "/apis/example.com": {plain, `"example.com/v1"`},
+		"/apis/example.com/v1": {plain, `"Widget"`}, "/openapi/v2": {plain, "com.example.v1.Widget"}, "/openapi/v3": {plain, `"apis/example.com/v1"`},
+		"/openapi/v3/apis/example.com/v1": {plain, "com.example.v1.Widget"},
 	}
 	check := func(want bool) {
 		t.Helper()
-		for path, accept := range documents {
-			if got := has(t, path, accept); got != want {
+		for path, d := range documents {
+			if got := has(path, d); got != want {
 				t.Errorf("%s tells of the kind: %t, want %t", path, got, want)
 			}
 		}
@@ -291,7 +295,7 @@ func TestNamesThatAreFreedGoToWhoWaits(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal(fmt.Sprintf("the names are not refused: %+v", crd.Status))
+			t.Fatalf("the names are not refused: %+v", crd.Status)
 		}
 	}
 	if err := crds.Delete(t.Context(), "widgets.example.com", metav1.DeleteOptions{}); err != nil {
