@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,10 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/controller/nonstructuralschema"
 	"k8s.io/apiextensions-apiserver/pkg/controller/status"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	"pgregory.net/rapid"
@@ -111,7 +115,7 @@ func replaced(before, after *definition) *definition {
 	out.Generation = 1
 	if before != nil {
 		out.Status = *before.Status.DeepCopy()
-		out.Generation = before.Generation + 1
+		out.Generation, out.ResourceVersion = before.Generation+1, before.ResourceVersion
 	}
 	return out
 }
@@ -137,9 +141,37 @@ func TestTheControllersOfKubernetesDoTheSame(t *testing.T) {
 	}
 }
 
+// refuseStale has the fake API server refuse updates of what has changed: else controllers undo what others have written.
+func refuseStale(client *fake.Clientset) {
+	crds := apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")
+	version := 0
+	client.PrependReactor("*", crds.Resource, func(action clienttesting.Action) (bool, runtime.Object, error) {
+		version++
+		switch a := action.(type) {
+		case clienttesting.CreateActionImpl:
+			d := a.GetObject().(*definition)
+			d.ResourceVersion = strconv.Itoa(version)
+			return true, d, client.Tracker().Create(crds, d, "")
+		case clienttesting.UpdateActionImpl:
+			d := a.GetObject().(*definition)
+			now, err := client.Tracker().Get(crds, "", d.Name)
+			if err == nil && now.(*definition).ResourceVersion != d.ResourceVersion {
+				err = apierrors.NewConflict(crds.GroupResource(), d.Name, nil)
+			}
+			if err != nil {
+				return true, nil, err
+			}
+			d.ResourceVersion = strconv.Itoa(version)
+			return true, d, client.Tracker().Update(crds, d, "")
+		}
+		return false, nil, nil
+	})
+}
+
 func theirs(t *testing.T, steps []step) map[string]*definition {
 	ctx, cancel := context.WithCancel(t.Context())
 	client := fake.NewClientset()
+	refuseStale(client)
 	crds := client.ApiextensionsV1().CustomResourceDefinitions()
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informer := factory.Apiextensions().V1().CustomResourceDefinitions()
