@@ -30,7 +30,9 @@ func definitionNumber(i int) *apiextensionsv1.CustomResourceDefinition {
 	}
 	d := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: name + "s.example.com", UID: types.UID(name)}}
 	d.Spec.Group, d.Spec.Scope = "example.com", apiextensionsv1.NamespaceScoped
-	d.Spec.Names = apiextensionsv1.CustomResourceDefinitionNames{Plural: name + "s", Singular: name, Kind: strings.ToTitle(name), ListKind: strings.ToTitle(name) + "List"}
+	d.Spec.Names = apiextensionsv1.CustomResourceDefinitionNames{
+		Plural: name + "s", Singular: name, Kind: strings.ToTitle(name), ListKind: strings.ToTitle(name) + "List",
+	}
 	d.Spec.Versions = []apiextensionsv1.CustomResourceDefinitionVersion{{
 		Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
 			Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": spec},

@@ -229,7 +229,9 @@ func groupOf(name string, crds []*apiextensionsv1.CustomResourceDefinition) (g m
 }
 
 // resourcesOf returns the resources of a version, in both forms of discovery.
-func resourcesOf(gv schema.GroupVersion, crds []*apiextensionsv1.CustomResourceDefinition) (plain []metav1.APIResource, full []apidiscoveryv2.APIResourceDiscovery) {
+func resourcesOf(gv schema.GroupVersion, crds []*apiextensionsv1.CustomResourceDefinition) (
+	plain []metav1.APIResource, full []apidiscoveryv2.APIResourceDiscovery,
+) {
 	for _, crd := range crds {
 		if !served(crd, gv.Version) {
 			continue

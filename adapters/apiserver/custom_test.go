@@ -38,7 +38,8 @@ func TestADefinitionIsNotDecodedBeforeItIsUsed(t *testing.T) {
 	defer server.Close()
 	client := dynamic.NewForConfigOrDie(server.ClientConfig(apiserver.System, "test"))
 	list := func(group, version, resource string) error {
-		_, err := client.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: resource}).Namespace("default").List(t.Context(), metav1.ListOptions{})
+		gvr := schema.GroupVersionResource{Group: group, Version: version, Resource: resource}
+		_, err := client.Resource(gvr).Namespace("default").List(t.Context(), metav1.ListOptions{})
 		return err
 	}
 	if err := list("", "v1", "pods"); err != nil {

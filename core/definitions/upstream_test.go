@@ -80,7 +80,9 @@ func drawDefinition(t *rapid.T, plural, group string) *definition {
 	case "odd":
 		root.Properties = map[string]apiextensionsv1.JSONSchemaProps{"spec": {Ref: new("#/elsewhere")}}
 	}
-	d.Spec.Versions = []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: root}}}
+	d.Spec.Versions = []apiextensionsv1.CustomResourceDefinitionVersion{{
+		Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: root},
+	}}
 	d.Spec.PreserveUnknownFields = rapid.IntRange(0, 4).Draw(t, "preserve") == 0
 	if rapid.IntRange(0, 3).Draw(t, "webhook") == 0 {
 		d.Spec.Conversion = &apiextensionsv1.CustomResourceConversion{Webhook: &apiextensionsv1.WebhookConversion{

@@ -78,7 +78,8 @@ func TestAWebhookConvertsBetweenVersions(t *testing.T) {
 	}
 	awaitEstablished(t, definitions, crd.Name)
 	client := dynamic.NewForConfigOrDie(config)
-	old, current := client.Resource(widgets).Namespace("default"), client.Resource(schema.GroupVersionResource{Group: "example.com", Version: "v2", Resource: "widgets"}).Namespace("default")
+	newer := schema.GroupVersionResource{Group: "example.com", Version: "v2", Resource: "widgets"}
+	old, current := client.Resource(widgets).Namespace("default"), client.Resource(newer).Namespace("default")
 	w, err := current.Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
