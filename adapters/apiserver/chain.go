@@ -21,6 +21,7 @@ import (
 // place of priority and fairness, which works between requests, and with revalidation of what
 // admission and authorisation read, which informers do upstream.
 func (s *Server) buildChain(handler http.Handler, c *genericapiserver.Config) http.Handler {
+	handler = s.withCustomGroups(handler)
 	handler = withCause(handler)
 	handler = filters.WithAuthorization(handler, c.Authorization.Authorizer, c.Serializer)
 	handler = serverfilters.WithMaxInFlightLimit(handler, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
@@ -78,6 +79,9 @@ func (s *Server) withRevalidation(next http.Handler) http.Handler {
 
 func (s *Server) revalidate(ctx context.Context) error {
 	if _, err := s.logs[kubestorage.ConfigGroup].Current(ctx); err != nil {
+		return err
+	}
+	if err := s.custom.sync(ctx); err != nil {
 		return err
 	}
 	return s.informers.sync(ctx)

@@ -11,6 +11,9 @@
 //	chain.go        the filters of a request
 //	identity.go     requests from inside the process, and who makes them
 //	extension_groups.go  the groups of upstream's extension server and aggregator, in the same server
+//	definitions.go  what upstream's handler of custom resources knows of definitions
+//	custom_resources.go, custom_discovery.go, custom_openapi.go  custom kinds, made of definitions when they are asked for
+//	discovered.go   which kinds there are, for functions
 //	openapi.go      OpenAPI documents are built when they are first asked for
 //
 // Building a Server starts nothing that polls, and writes nothing.

@@ -8,7 +8,7 @@ import (
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 )
 
-// newest decodes any built-in kind into the version of its group that upstream prefers. A resource that has just become
+// newest decodes any kind, built-in ones into the version of its group that upstream prefers. A resource that has just become
 // stable is stored at an older one, for an API server that knows no other (NewStorageFactoryConfig,
 // pkg/kubeapiserver/default_storage_factory_builder.go), but listers and functions ask for the stable type.
 type newest struct {
@@ -19,7 +19,7 @@ type newest struct {
 }
 
 func newNewest() newest {
-	return newest{stored: Codecs.UniversalDeserializer(), kinds: &sync.Map{}}
+	return newest{stored: stored{}, kinds: &sync.Map{}}
 }
 
 // Decode implements runtime.Decoder.

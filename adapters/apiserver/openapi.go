@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	apiextensionsapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
@@ -87,24 +88,41 @@ const bearerToken = "BearerToken"
 
 // installOpenAPI serves OpenAPI documents that are built when one is first asked for: building them
 // takes longer than all the rest of a server's start.
-func installOpenAPI(s *genericapiserver.GenericAPIServer, c *genericapiserver.Config) {
-	v2 := lazily(func(m *mux.PathRecorderMux) {
-		routes.OpenAPI{Config: c.OpenAPIConfig}.InstallV2(s.Handler.GoRestfulContainer, m)
-	})
+func (b *builder) installOpenAPI() {
+	s, c := b.generic, b.config
+	custom := &customOpenAPI{definitions: b.custom.definitions}
+	v2 := current(lazily(func(m *mux.PathRecorderMux) {
+		b.describing.Lock()
+		defer b.describing.Unlock()
+		custom.v2, custom.builtIn = routes.OpenAPI{Config: c.OpenAPIConfig}.InstallV2(s.Handler.GoRestfulContainer, m)
+	}), custom.syncV2)
 	s.Handler.NonGoRestfulMux.Handle("/openapi/v2", v2)
-	v3 := lazily(func(m *mux.PathRecorderMux) {
-		routes.OpenAPI{V3Config: c.OpenAPIV3Config}.InstallV3(s.Handler.GoRestfulContainer, m)
-	})
+	v3 := current(lazily(func(m *mux.PathRecorderMux) {
+		b.describing.Lock()
+		defer b.describing.Unlock()
+		custom.v3 = routes.OpenAPI{V3Config: c.OpenAPIV3Config}.InstallV3(s.Handler.GoRestfulContainer, m)
+	}), custom.syncV3)
 	s.Handler.NonGoRestfulMux.Handle("/openapi/v3", v3)
 	s.Handler.NonGoRestfulMux.HandlePrefix("/openapi/v3/", v3)
 }
 
-// lazily returns a handler that is installed at its first request.
-func lazily(install func(*mux.PathRecorderMux)) http.Handler {
-	build := sync.OnceValue(func() http.Handler {
+// current returns a handler of documents that are made current before each answer.
+func current(documents func() http.Handler, sync func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := documents()
+		if err := sync(); err != nil {
+			responsewriters.InternalError(w, req, err)
+			return
+		}
+		h.ServeHTTP(w, req)
+	})
+}
+
+// lazily returns a handler that is installed when it is first asked for.
+func lazily(install func(*mux.PathRecorderMux)) func() http.Handler {
+	return sync.OnceValue(func() http.Handler {
 		m := mux.NewPathRecorderMux("openapi")
 		install(m)
 		return m
 	})
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { build().ServeHTTP(w, req) })
 }

@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"io"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,7 +35,7 @@ func (b *builder) registerOnDemand(plugins *admission.Plugins, initializers admi
 		plugins.Register(onDemandName(name), func(io.Reader) (admission.Interface, error) {
 			return &policyPlugin{
 				log: b.logs.Of(policies), prefix: kubestorage.Prefix(policies) + "/",
-				build: sync.OnceValues(func() (builtPlugin, error) {
+				build: onceMade(func() (builtPlugin, error) {
 					plugin, err := plugins.InitPlugin(name, nil, initializers)
 					return builtPlugin{Interface: plugin, at: time.Now()}, err
 				}),

@@ -38,6 +38,10 @@ func (r restOptions) GetRESTOptions(gr schema.GroupResource, example runtime.Obj
 	if err != nil {
 		return generic.RESTOptions{}, fmt.Errorf("finding the storage of %s: %w", gr, err)
 	}
+	return r.options(gr, config), nil
+}
+
+func (r restOptions) options(gr schema.GroupResource, config *storagebackend.ConfigForResource) generic.RESTOptions {
 	return generic.RESTOptions{
 		StorageConfig:           config,
 		Decorator:               r.storageFor(gr),
@@ -45,7 +49,7 @@ func (r restOptions) GetRESTOptions(gr schema.GroupResource, example runtime.Obj
 		DeleteCollectionWorkers: deleteCollectionWorkers,
 		ResourcePrefix:          kubestorage.Prefix(gr),
 		CountMetricPollPeriod:   0,
-	}, nil
+	}
 }
 
 func (r restOptions) config(gr schema.GroupResource, example runtime.Object) (*storagebackend.ConfigForResource, error) {
@@ -64,6 +68,7 @@ func (r restOptions) storageFor(gr schema.GroupResource) generic.StorageDecorato
 		if r.encryption != nil {
 			c.Transformer = r.encryption.TransformerForResource(gr)
 		}
-		return kubestorage.New(c), func() {}, nil
+		s := kubestorage.New(c)
+		return s, s.EndWatches, nil
 	}
 }

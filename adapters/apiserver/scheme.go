@@ -5,6 +5,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -42,4 +43,17 @@ func Encode(gv schema.GroupVersion, obj runtime.Object) ([]byte, error) {
 	}
 	legacyscheme.Scheme.Default(obj)
 	return runtime.Encode(legacyscheme.Codecs.EncoderForVersion(info.Serializer, gv), obj)
+}
+
+// stored decodes what is stored, in protobuf or JSON, without converting it: built-in kinds as clients see them, custom ones as
+// unstructured objects.
+type stored struct{}
+
+// Decode implements runtime.Decoder.
+func (stored) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	obj, gvk, err := Codecs.UniversalDeserializer().Decode(data, defaults, into)
+	if err != nil && runtime.IsNotRegisteredError(err) {
+		return unstructured.UnstructuredJSONScheme.Decode(data, defaults, into)
+	}
+	return obj, gvk, err
 }

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
@@ -132,13 +129,14 @@ type Server struct {
 	informers  *informers
 	generic    *genericapiserver.GenericAPIServer
 	handler    http.Handler
-	discovered discovered
+	discovered func() (*Discovered, error)
 	stop       chan struct{}
 	// rest is closed when every API group is installed, or restErr says why not.
 	rest       chan struct{}
 	restErr    error
 	closing    sync.Once
 	clusterIPs ipallocator.Interface
+	custom     *customResources
 }
 
 // ServeHTTP implements http.Handler.
@@ -185,76 +183,6 @@ func (s *Server) Trim(ctx context.Context) error {
 	return nil
 }
 
-// Discovered is what a server serves.
-type Discovered struct {
-	// Mapper tells resources from kinds.
-	Mapper meta.RESTMapper
-	// Namespaced are the resources whose objects lie in namespaces and can be deleted.
-	Namespaced []schema.GroupVersionResource
-}
-
-// Discover returns what the server serves. It is found out when it is first asked for.
-func (s *Server) Discover() (*Discovered, error) { return s.discovered.get(s.discover) }
-
-// discovered is what was found out. A failure is not kept: the table may have been busy.
-type discovered struct {
-	mu    sync.Mutex
-	known *Discovered
-}
-
-func (d *discovered) get(discover func() (*Discovered, error)) (*Discovered, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.known != nil {
-		return d.known, nil
-	}
-	var err error
-	d.known, err = discover()
-	return d.known, err
-}
-
-// complete fails if some version could not be asked for, which restmapper.GetAPIGroupResources says nothing of: owners of its kinds
-// would look as if there were no such kinds.
-func complete(groups []*restmapper.APIGroupResources) error {
-	for _, g := range groups {
-		for _, v := range g.Group.Versions {
-			if _, found := g.VersionedResources[v.Version]; !found {
-				return fmt.Errorf("discovering the API: no answer for %s", v.GroupVersion)
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Server) discover() (*Discovered, error) {
-	client, err := clientdiscovery.NewDiscoveryClientForConfig(s.ClientConfig(System, "zeroplane"))
-	if err != nil {
-		return nil, fmt.Errorf("making a discovery client: %w", err)
-	}
-	groups, err := restmapper.GetAPIGroupResources(client)
-	if err != nil {
-		return nil, fmt.Errorf("discovering the API: %w", err)
-	}
-	if err := complete(groups); err != nil {
-		return nil, err
-	}
-	lists, err := client.ServerPreferredNamespacedResources()
-	if err != nil {
-		return nil, fmt.Errorf("discovering the API: %w", err)
-	}
-	deletable := clientdiscovery.FilteredBy(clientdiscovery.SupportsAllVerbs{Verbs: []string{"delete"}}, lists)
-	d := &Discovered{Mapper: restmapper.NewDiscoveryRESTMapper(groups)}
-	set, err := clientdiscovery.GroupVersionResources(deletable)
-	if err != nil {
-		return nil, fmt.Errorf("discovering the API: %w", err)
-	}
-	for gvr := range set {
-		d.Namespaced = append(d.Namespaced, gvr)
-	}
-	slices.SortFunc(d.Namespaced, func(a, b schema.GroupVersionResource) int { return strings.Compare(a.String(), b.String()) })
-	return d, nil
-}
-
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
 	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: NewDecoder(o.Encryption)}
@@ -294,6 +222,8 @@ type builder struct {
 	issuer    serviceaccount.TokenGenerator
 	keys      serviceaccount.PublicKeysGetter
 	core      *madeGroup
+	// describing is held while an OpenAPI document is built: kube-openapi alters what it builds from.
+	describing sync.Mutex
 }
 
 func (b *builder) factory() clientinformers.SharedInformerFactory { return b.informers.factory }
@@ -402,6 +332,7 @@ func (b *builder) build() (err error) {
 	if b.generic, err = b.completed.New("kube-apiserver", genericapiserver.NewEmptyDelegateWithCustomHandler(notFound)); err != nil {
 		return err
 	}
+	b.serveCustomResources(notFound)
 	b.handler = b.generic.Handler.FullHandlerChain
 	return nil
 }
@@ -419,7 +350,7 @@ func (b *builder) install() error {
 		return err
 	}
 	setPriorities(b.generic)
-	installOpenAPI(b.generic, b.config)
+	b.installOpenAPI()
 	mux := b.generic.Handler.NonGoRestfulMux
 	checks := []healthz.HealthChecker{healthz.PingHealthz, healthz.NamedCheck("store", b.checkStore)}
 	healthz.InstallHandler(mux, checks...)

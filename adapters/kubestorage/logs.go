@@ -33,7 +33,7 @@ func (l Logs) Of(gr schema.GroupResource) *tablelog.Log { return l[GroupOf(gr)] 
 
 // Decoder returns the versioned form of entries, as clients see them.
 type Decoder struct {
-	// Deserializer reads any built-in kind, and says at which version.
+	// Deserializer reads any kind, and says at which version.
 	Deserializer runtime.Decoder
 	// Encryption, if set, decrypts what is stored of a resource.
 	Encryption value.ResourceTransformers
@@ -52,6 +52,9 @@ func (d Decoder) Object(e *tablelog.Entry) (runtime.Object, error) {
 		}
 		if err := (storage.APIObjectVersioner{}).UpdateObject(obj, e.Rev); err != nil {
 			return nil, fmt.Errorf("decoding %s: %w", e.Key, err)
+		}
+		if _, custom := obj.(runtime.Unstructured); custom {
+			return obj, nil
 		}
 		if typed, err := meta.TypeAccessor(obj); err == nil {
 			typed.SetKind("") // as typed clients have it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,18 +40,24 @@ type Storage struct {
 	// form names the decoded form that entries share: that of built-in kinds is one for all storages,
 	// that of custom kinds depends on the version and schema which this storage was made for.
 	form any
+	// over is closed when watches are to end.
+	over   chan struct{}
+	ending sync.Once
 }
 
 var _ storage.Interface = (*Storage)(nil)
 
 // New returns the storage of a resource.
 func New(c Config) *Storage {
-	s := &Storage{Config: c, prefix: Prefix(c.Resource) + "/"}
+	s := &Storage{Config: c, prefix: Prefix(c.Resource) + "/", over: make(chan struct{})}
 	if _, custom := c.NewFunc().(runtime.Unstructured); custom {
 		s.form = s
 	}
 	return s
 }
+
+// EndWatches ends all watches, those under way and later ones. Clients go on from what they have seen.
+func (s *Storage) EndWatches() { s.ending.Do(func() { close(s.over) }) }
 
 // Versioner implements storage.Interface.
 func (s *Storage) Versioner() storage.Versioner { return s.versioner }

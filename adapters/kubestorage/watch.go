@@ -143,6 +143,8 @@ func (w *watcher) run(endBookmark bool) {
 		select {
 		case <-w.ctx.Done():
 			return
+		case <-w.storage.over:
+			return
 		case <-timer.C():
 			if !w.sendBookmark(false) {
 				return

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -237,7 +238,24 @@ func (c *Client) write(ctx context.Context, w *plan.Write) (runtime.Object, erro
 	if w.Verb == plan.Delete {
 		return nil, ignoreGone(req.Do(ctx).Error())
 	}
-	return req.Do(ctx).Get()
+	return answer(req.Do(ctx))
+}
+
+// answer returns the object that the API answered with. Custom kinds are in no scheme.
+func answer(result rest.Result) (runtime.Object, error) {
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	obj, err := result.Get()
+	if err == nil || !runtime.IsNotRegisteredError(err) {
+		return obj, err
+	}
+	data, err := result.Raw()
+	if err != nil {
+		return nil, err
+	}
+	obj, _, err = unstructured.UnstructuredJSONScheme.Decode(data, nil, nil)
+	return obj, err
 }
 
 // Scale returns the scale of an object. It fails as the API does.

@@ -30,17 +30,37 @@ func (g graph) object(e *tablelog.Entry) (*lifecycle.Object, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	kinds, _, err := apiserver.Scheme.ObjectKinds(obj.(runtime.Object))
-	if err != nil || len(kinds) == 0 {
+	kind, custom, err := g.kind(obj.(runtime.Object))
+	if err != nil {
 		return nil, fmt.Errorf("finding the kind of %s: %w", e.Key, err)
 	}
 	gr, namespace, name := kubestorage.ParseKey(e.Key)
 	return &lifecycle.Object{
-		Ref:        plan.Ref{Resource: gr.WithVersion(kinds[0].Version), Namespace: namespace, Name: name, UID: obj.GetUID()},
-		APIVersion: kinds[0].GroupVersion().String(), Kind: kinds[0].Kind,
+		Ref:        plan.Ref{Resource: gr.WithVersion(kind.Version), Namespace: namespace, Name: name, UID: obj.GetUID()},
+		APIVersion: kind.GroupVersion().String(), Kind: kind.Kind, Custom: custom,
 		ResourceVersion: obj.GetResourceVersion(), OwnerReferences: obj.GetOwnerReferences(),
 		Finalizers: obj.GetFinalizers(), DeletionTimestamp: obj.GetDeletionTimestamp(),
 	}, nil
+}
+
+// kind returns the kind of an object, of a custom one at the version that clients prefer: what it was stored at may be served no more. If
+// nobody defines its kind any more it is what was stored.
+func (g graph) kind(obj runtime.Object) (kind schema.GroupVersionKind, custom bool, err error) {
+	if _, custom = obj.(runtime.Unstructured); custom {
+		kind = obj.GetObjectKind().GroupVersionKind()
+		mapping, err := g.mapper.RESTMapping(kind.GroupKind())
+		if err == nil {
+			kind = mapping.GroupVersionKind
+		} else if meta.IsNoMatchError(err) {
+			err = nil
+		}
+		return kind, true, err
+	}
+	kinds, _, err := apiserver.Scheme.ObjectKinds(obj)
+	if err == nil {
+		kind = kinds[0]
+	}
+	return kind, false, err
 }
 
 // at returns the object of a key, nil if there is none.

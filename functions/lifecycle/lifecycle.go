@@ -4,6 +4,7 @@
 //
 //	lifecycle.go  which subjects a batch is about
 //	graph.go      an object with its owners and dependents, from the snapshot
+//	kinds.go      custom kinds that are served from now on
 //	garbage.go    garbage collection
 //	namespaces.go namespaces: deletion, accounts, root CA
 //	protection.go claims, volumes and their classes, for as long as they are used
@@ -61,6 +62,8 @@ type batch struct {
 	// dependents and owners are keys of objects to decide, gone are objects that are no more.
 	dependents, owners map[string]bool
 	gone               []lifecycle.Object
+	// kinds are custom kinds that are served from now on.
+	kinds map[schema.GroupKind]bool
 	// namespaces to look at: their deletion, and what they must have.
 	namespaces consumer.Set
 	inUse      inUse
@@ -69,6 +72,7 @@ type batch struct {
 func (f function) handle(ctx context.Context, in *consumer.Batch) error {
 	b := &batch{
 		Batch: in, rootCA: f.rootCA, dependents: map[string]bool{}, owners: map[string]bool{},
+		kinds:      map[schema.GroupKind]bool{},
 		namespaces: consumer.Set{}, inUse: inUse{claims: consumer.Set{}, volumes: consumer.Set{}, classes: consumer.Set{}},
 	}
 	var err error
@@ -81,6 +85,9 @@ func (f function) handle(ctx context.Context, in *consumer.Batch) error {
 		}
 	})
 	if err != nil {
+		return err
+	}
+	if err := b.ofNewKinds(); err != nil {
 		return err
 	}
 	if err := b.collect(ctx); err != nil {
@@ -115,6 +122,10 @@ func (b *batch) change(ev tablelog.Event) error {
 		b.namespaces.Add("", name)
 	case gr == accountResource && name == lifecycle.DefaultServiceAccount, gr == configMapResource && name == lifecycle.RootCAConfigMap:
 		b.namespaces.Add("", namespace)
+	case gr == definitionResource:
+		if err := b.definitionChange(ev); err != nil {
+			return err
+		}
 	case namespace != "" && b.terminating(namespace):
 		b.namespaces.Add("", namespace)
 	}

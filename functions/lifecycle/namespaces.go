@@ -41,8 +41,12 @@ func (b *batch) deleteNamespace(ctx context.Context, name string) error {
 			if err != nil {
 				return plan.Plan{}, err
 			}
+			resources, err := b.discovered.Namespaced()
+			if err != nil {
+				return plan.Plan{}, err
+			}
 			return lifecycle.DeleteNamespace(lifecycle.NamespaceContent{
-				Namespace: ns, Resources: b.discovered.Namespaced, Objects: objects, Refused: refusals,
+				Namespace: ns, Resources: resources, Objects: objects, Refused: refusals,
 			}, b.Now), nil
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/zeroplane/zeroplane/functions/certificates"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 	"github.com/zeroplane/zeroplane/functions/daemonsets"
+	"github.com/zeroplane/zeroplane/functions/definitions"
 	"github.com/zeroplane/zeroplane/functions/disruption"
 	"github.com/zeroplane/zeroplane/functions/endpoints"
 	"github.com/zeroplane/zeroplane/functions/jobs"
@@ -167,7 +168,7 @@ func (h *Host) functions(a *awake, keys cluster.Keys) ([]consumer.Function, erro
 	all := []consumer.Function{
 		workloads.Function(), statefulsets.Function(), daemonsets.Function(), jobs.Function(), placement.Function(h.opts.Profiles...), nodes.Function(), kubelets.Function(),
 		lifecycle.Function(rootCA), disruption.Function(), endpoints.Function(), quota.Function(), access.Function(), upkeep.Function(), signals.DrainFunction(),
-		volumes.Function(), attachdetach.Function(), resourceclaims.Function(), servicecidrs.Function(),
+		volumes.Function(), attachdetach.Function(), resourceclaims.Function(), servicecidrs.Function(), definitions.Function(),
 		certificates.Function(certificates.Options{Authority: authority, RootCA: rootCA}), tokens.Function(tokens.Options{Tokens: accountTokens, RootCA: rootCA}),
 		metrics.Function(metrics.Options{Store: h.store, Partition: a.info.Partition(), Samples: a.samples}),
 	}

@@ -24,7 +24,12 @@ type Cluster struct {
 // New makes a cluster in a store of its own.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	store := memory.New()
+	return In(t, memory.New())
+}
+
+// In makes a cluster in a store.
+func In(t testing.TB, store table.Store) *Cluster {
+	t.Helper()
 	seal, err := cluster.NewSeal(make([]byte, cluster.SealBytes))
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +44,13 @@ func New(t testing.TB) *Cluster {
 		t.Fatal(err)
 	}
 	return &Cluster{Store: store, Info: info, keys: forServer}
+}
+
+// Again returns the cluster in its store opened again.
+func (c *Cluster) Again(store table.Store) *Cluster {
+	again := *c
+	again.Store = store
+	return &again
 }
 
 // Logs returns the cluster's logs, all with the same options.
