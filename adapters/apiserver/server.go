@@ -186,6 +186,7 @@ func (s *Server) Trim(ctx context.Context) error {
 // New assembles a server. It reads the store, and writes nothing.
 func New(o Options) (*Server, error) {
 	s := &Server{logs: o.Logs, stop: make(chan struct{}), decoder: NewDecoder(o.Encryption)}
+	s.discovered = onceMade(s.discover)
 	b := &builder{Server: s, o: o}
 	for _, step := range []func() error{b.configure, b.authenticate, b.beginCore, b.admit, b.build, b.install} {
 		if err := step(); err != nil {

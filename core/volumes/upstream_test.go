@@ -47,6 +47,8 @@ const (
 	restTimeout   = 30 * time.Second
 	restInterval  = 20 * time.Millisecond
 	touchInterval = 250 * time.Millisecond
+	// listenFor is how long something may be said that ours do not say: it was on its way when they came to rest.
+	listenFor = 5 * time.Second
 	// canary is a claim of which the controller says the same whenever it looks at it.
 	canary = "zz-canary"
 )
@@ -630,10 +632,17 @@ func (u *upstream) awaitNotices(ours, once map[string]bool) (diff string) {
 	clear(u.since)
 	u.mu.Unlock()
 	u.until(func() bool { return u.heard(canarys) })
-	u.mu.Lock()
-	clear(u.since)
-	u.mu.Unlock()
-	u.until(func() bool { diff = u.compare(ours, once); return u.heard(canarys) && diff == "" })
+	var listening time.Time
+	u.until(func() bool {
+		if time.Since(listening) > listenFor {
+			u.mu.Lock()
+			maps.DeleteFunc(u.since, func(text string, _ bool) bool { return !ours[text] })
+			u.mu.Unlock()
+			listening = time.Now()
+		}
+		diff = u.compare(ours, once)
+		return u.heard(canarys) && diff == ""
+	})
 	return diff
 }
 
