@@ -29,7 +29,8 @@ var sceneBugs = []sceneBug{
 	}, "StaleView/of a node that looks new again people are told once", "people were told [RegisteredNode RegisteredNode]"},
 	{mutants.Mutation{
 		Name: "a revision that is taken is written over", File: "adapters/tablelog/commit.go",
-		Old: "Kind: table.Insert, Key: logKey(ev.Rev), Value: r.encode()}", New: "Kind: either(SWITCH, table.Put, table.Insert), Key: logKey(ev.Rev), Value: r.encode()}",
+		Old: "	if err := l.send(ctx, ops, s.Rev+1, id); err != nil {",
+		New: "	for i := range ops {\n		if SWITCH && ops[i].Kind == table.Insert {\n			ops[i].Kind = table.Put\n		}\n	}\n	if err := l.send(ctx, ops, s.Rev+1, id); err != nil {",
 	}, "StaleView/what has an old view ends no pod of the same name", "on an old view: there were"},
 	{mutants.Mutation{
 		Name: "nobody asks what a plan was decided on", File: "adapters/tablelog/commit.go",
