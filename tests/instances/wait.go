@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
@@ -67,4 +68,36 @@ func (w *World) Left() ([]string, error) {
 		return broken == nil
 	})
 	return left, errors.Join(err, broken)
+}
+
+// Failing returns what functions that failed have put off: at rest, those that go on failing.
+func (w *World) Failing() ([]string, error) {
+	var failing []string
+	for after := ""; ; {
+		partitions, err := w.Store.(table.Lister).Partitions(w.ctx, after)
+		if err != nil || len(partitions) == 0 {
+			return failing, err
+		}
+		for _, partition := range partitions {
+			after = partition
+			if !strings.HasSuffix(partition, "|cursors") {
+				continue
+			}
+			var broken error
+			err := table.All(w.ctx, w.Store, partition, table.Query{From: "d-", To: "d."}, func(row table.Row) bool {
+				var r struct {
+					Function string
+					Later    struct{ Kind string }
+				}
+				broken = json.Unmarshal(row.Value, &r)
+				if r.Later.Kind == "retry" {
+					failing = append(failing, r.Function)
+				}
+				return broken == nil
+			})
+			if err = errors.Join(err, broken); err != nil {
+				return failing, err
+			}
+		}
+	}
 }

@@ -229,6 +229,9 @@ func (g *game) check() {
 	if g.seen.broken != nil {
 		g.t.Fatal(g.seen.broken)
 	}
+	if failing, err := g.world.Failing(); err != nil || len(failing) > 0 {
+		g.t.Errorf("functions still fail at rest: %v, %v", failing, err)
+	}
 	if g.out.actions < actions || g.out.faults < leastFaults {
 		g.t.Errorf("%d actions and %d faults are too few", g.out.actions, g.out.faults)
 	}
