@@ -27,7 +27,7 @@ import (
 
 const (
 	// The short form has the same seeds each time, from 1, so that what fails is due to what was changed.
-	shortRounds, longRounds = 300, 20_000
+	shortRounds, longRounds = 120, 20_000
 	// actions of users and of nature in a round, and at least how many faults are seen in it.
 	actions, leastFaults = 200, 20
 	// running is how many instances do at a time at most.
@@ -40,7 +40,7 @@ const (
 
 var (
 	seed   = flag.Uint64("sim.seed", 0, "run the one round of this seed")
-	rounds = flag.Int("sim.rounds", 0, "how many rounds to run, 0 for 300, or 20,000 in the long form")
+	rounds = flag.Int("sim.rounds", 0, "how many rounds to run, 0 for 120, or 20,000 in the long form")
 )
 
 // turbulence is what goes wrong in a round.
