@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -115,12 +116,7 @@ func touched(s *consumer.Snapshot, ev tablelog.Event, names consumer.Set) error 
 
 // named reports whether a definition has all names that it asks for.
 func named(d *definition) bool {
-	for _, c := range d.Status.Conditions {
-		if c.Type == apiextensionsv1.NamesAccepted {
-			return c.Status == apiextensionsv1.ConditionTrue
-		}
-	}
-	return false
+	return apihelpers.IsCRDConditionTrue(d, apiextensionsv1.NamesAccepted)
 }
 
 // ofGroup returns the definitions or APIServices of a group but one. Their names end with the group's, so others are not decoded.

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,10 +34,7 @@ func (b *batch) served(e *tablelog.Entry) (kind schema.GroupKind, established bo
 	if err != nil || !ok {
 		return kind, false, err
 	}
-	for _, c := range crd.Status.Conditions {
-		established = established || c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
-	}
-	return schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}, established, nil
+	return schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Status.AcceptedNames.Kind}, apihelpers.IsCRDConditionTrue(crd, apiextensionsv1.Established), nil
 }
 
 // ofNewKinds adds the dependents of the kinds that are served from now on.
