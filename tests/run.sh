@@ -67,9 +67,28 @@ has_server() {
   awk '{ for (i = 2; i <= NF; i++) if ($i == "k8s.io/client-go/kubernetes") { sub(/\.test$/, "", $1); print $1; next } }'
 }
 
-# run_tests SUITE FLAGS... PACKAGES...: runs go test in the current folder and adds to the counts
-# suite_passed, suite_failed and suite_skipped.
+# run_tests SUITE FLAGS... PACKAGES...: go_test, where what properties are tried with is drawn from one seed, so that a commit that
+# passed once does not fail for what others have to mend. The long form draws anew each time, and keeps looking.
 run_tests() {
+  local suite=$1 flags=() packages=() drawing=()
+  shift
+  while [[ ${1:-} == -* ]]; do flags+=("$1"); shift; done
+  if [[ ! $long ]]; then
+    mapfile -t packages < <(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' "$@")
+    mapfile -t drawing < <(printf '%s\n' "${packages[@]}" | awk '/ pgregory.net\/rapid/ { print $1 }')
+    mapfile -t packages < <(printf '%s\n' "${packages[@]}" | awk '!/ pgregory.net\/rapid/ { print $1 }')
+    if [[ ${#drawing[@]} -gt 0 ]]; then go_test "$suite" "${flags[@]}" "${drawing[@]}" -rapid.seed="$DRAWN_FROM"; fi
+    set -- "${packages[@]}"
+  fi
+  if [[ $# -gt 0 ]]; then go_test "$suite" "${flags[@]}" "$@"; fi
+}
+
+# What properties are tried with in the short form.
+DRAWN_FROM=${DRAWN_FROM:-1}
+
+# go_test SUITE ARGUMENTS...: runs go test in the current folder and adds to the counts suite_passed, suite_failed and
+# suite_skipped.
+go_test() {
   local suite=$1 status=0 p=0 f=0 s=0
   shift
   rm -f "$work/counts"
@@ -126,7 +145,7 @@ run_fuzz() {
   local each=$(((FUZZ_EXECUTIONS + ${#targets[@]} - 1) / ${#targets[@]}))
   for target in "${targets[@]}"; do
     echo "--- $target: $each executions"
-    run_tests "$suite" -vet=off -run '^$' -fuzz "^${target#* }\$" -fuzztime "${each}x" -fuzzminimizetime 100x "${target% *}"
+    go_test "$suite" -vet=off -run '^$' -fuzz "^${target#* }\$" -fuzztime "${each}x" -fuzzminimizetime 100x "${target% *}"
   done
 }
 

@@ -135,7 +135,7 @@ func (l *Log) evict() bool {
 		return false
 	}
 	l.state.Store(nil)
-	l.recent, l.recentSize = nil, 0
+	l.forgetRecent()
 	l.forgetPast()
 	l.opts.Cache.forget(l)
 	return true

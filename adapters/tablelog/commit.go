@@ -343,7 +343,7 @@ func (l *Log) check(ctx context.Context, s *State, sub *submission, before []Eve
 	if sub.guard == nil {
 		return nil
 	}
-	events, err := l.eventsBetween(ctx, sub.guard.Since, s.Rev)
+	events, err := l.eventsFor(ctx, sub.guard, s.Rev)
 	if errors.Is(err, ErrCompacted) {
 		return fmt.Errorf("%w, or may have: %w", ErrReadSetMoved, err)
 	}

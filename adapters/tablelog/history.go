@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 	"time"
+	"weak"
 )
 
 // recentAfter returns the changes in memory after since, and whether they are all up to head. The
@@ -40,6 +41,40 @@ func (l *Log) eventsBetween(ctx context.Context, since, to uint64) ([]Event, err
 		return nil, fmt.Errorf("revision %d: %w", since, errFarBehind)
 	}
 	return l.replay(ctx, since, to, "", map[uint64]*Entry{})
+}
+
+// window is what was read back from the log rows for a guard: each change since < revision <= to.
+type window struct {
+	since, to uint64
+	events    []Event
+}
+
+// eventsFor returns the changes that a guard is held against, up to a revision, as eventsBetween does. What is not in memory
+// any more is kept for the guards that follow, until memory is collected: many plans of one batch have one Since, and each
+// would read all rows that those before it wrote. The caller leads.
+func (l *Log) eventsFor(ctx context.Context, g *Guard, to uint64) ([]Event, error) {
+	if l.remembers(g.Since, to) {
+		return l.eventsBetween(ctx, g.Since, to)
+	}
+	w := l.window.Value()
+	if w == nil || g.Since < w.since || g.Since > w.to || to < w.to || to-w.since > maxReplay {
+		w = &window{since: g.Since, to: g.Since}
+	}
+	more, err := l.eventsBetween(ctx, w.to, to)
+	if err != nil {
+		return nil, err
+	}
+	w = &window{since: w.since, to: to, events: append(w.events, more...)}
+	l.window = weak.Make(w)
+	return w.events[g.Since-w.since:], nil
+}
+
+// remembers reports whether the changes since < revision <= to are in memory.
+func (l *Log) remembers(since, to uint64) bool {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	_, ok := l.recentAfter(since, to)
+	return ok
 }
 
 // EventsSince returns the changes after a revision up to the state's, which it also returns. It

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/zeroplane/zeroplane/adapters/table"
 )
@@ -136,6 +137,8 @@ type Log struct {
 	// They belong to the lead.
 	crowd  int
 	lasted time.Duration
+	// window is what guards were last held against that is not in memory any more. It belongs to the lead.
+	window weak.Pointer[window]
 	// seen is the newest revision that this instance knows of, also when the state was dropped; 0 for none.
 	seen atomic.Uint64
 	// floor is the oldest revision kept, as far as this instance knows; 1 if nothing was compacted.
@@ -363,7 +366,7 @@ func (l *Log) reload(ctx context.Context, reason error) (*State, error) {
 	s.told = Now()
 	l.state.Store(s)
 	l.seen.Store(s.Rev)
-	l.recent, l.recentSize = nil, 0
+	l.forgetRecent()
 	l.forgetPast()
 	for sub := range l.subs {
 		sub.end(reason)
@@ -392,6 +395,11 @@ func (l *Log) show(next *State, events []Event) int64 {
 		sub.deliver(events, next.Rev)
 	}
 	return l.recentSize + l.pastSize
+}
+
+// forgetRecent lets go of all changes in memory. The caller leads and holds watchMu.
+func (l *Log) forgetRecent() {
+	l.recent, l.recentSize, l.window = nil, 0, weak.Pointer[window]{}
 }
 
 // remember keeps events in memory, and lets go of the oldest. The caller holds watchMu.
@@ -445,7 +453,7 @@ func (l *Log) Trim(ctx context.Context) error {
 	l.watchMu.Lock()
 	defer l.watchMu.Unlock()
 	l.state.Store(next)
-	l.recent, l.recentSize = nil, 0
+	l.forgetRecent()
 	l.forgetPast()
 	return nil
 }

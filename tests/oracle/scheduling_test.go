@@ -208,8 +208,8 @@ func (u *upstream) evaluate(t *rapid.T, pod *corev1.Pod, nominee string) schedul
 	for _, fault := range u.faults {
 		u.coverage.note(fault)
 	}
-	if len(u.faults) > 0 && pod.Status.NominatedNodeName == "" {
-		return out
+	if len(u.faults) > 0 && (pod.Status.NominatedNodeName == "" || len(feasible) == 0) {
+		return out // an error is no FitError: nobody is preempted
 	}
 	for _, node := range u.nodes {
 		if status := failure.Diagnosis.NodeToStatus.Get(node.Name); status.Code() != fwk.Success {
@@ -403,11 +403,7 @@ func (r *replay) checkQueue(t *rapid.T) {
 	for _, failed := range result.Unschedulable {
 		asked := r.upstream(t)
 		asked.coverage = r.seen
-		nominee := nomineeIn(failed.Message)
-		if failed.Fault { // then upstream does not come to preemption
-			nominee = whichever
-		}
-		want := asked.evaluate(t, failed.Pod, nominee)
+		want := asked.evaluate(t, failed.Pod, nomineeIn(failed.Message))
 		if failed.Fault {
 			asked.checkFault(t, failed.Pod, failed.Message)
 			continue
