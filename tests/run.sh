@@ -4,7 +4,7 @@
 #   run.sh            runs all
 #   run.sh NAME...    runs these suites
 #
-# ZEROPLANE_LONG=1 selects the long form: tests look at it for how many rounds to go, the race detector is
+# ZEROPLANE_LONG=1 selects the long form: tests look at it for how many rounds to go, properties draw anew, the race detector is
 # on for everything, and the time limits are wider. From the network, the Go module proxy is needed, and the npm registry
 # once: Azurite, which the tests of tables run over, is installed into .cache (Node.js must be there).
 set -euo pipefail

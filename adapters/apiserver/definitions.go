@@ -166,7 +166,7 @@ func (d *definitions) sync(ctx context.Context) error {
 		return err
 	}
 	for name, before := range d.changed(state) {
-		if err := d.tell(name, before, state.Get(d.prefix+name)); err != nil {
+		if err := d.tell(before, state.Get(d.prefix+name)); err != nil {
 			return err
 		}
 	}
@@ -202,7 +202,7 @@ func (d *definitions) changed(state *tablelog.State) map[string]*tablelog.Entry 
 
 // tell calls the handlers. A change is told as an addition, at which upstream's handler forgets what it
 // has made of another specification: at an update it would also ask the establishing controller, whose work a function does.
-func (d *definitions) tell(name string, before, after *tablelog.Entry) error {
+func (d *definitions) tell(before, after *tablelog.Entry) error {
 	old, err := d.read(before)
 	if err != nil {
 		return err

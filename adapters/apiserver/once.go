@@ -3,7 +3,7 @@ package apiserver
 import "sync"
 
 // onceMade makes something when it is first asked for. Unlike with sync.OnceValues a failure is not kept: the table may have been busy.
-func onceMade[T any](make func() (T, error)) func() (T, error) {
+func onceMade[T any](produce func() (T, error)) func() (T, error) {
 	var mu sync.Mutex
 	var made T
 	var is bool
@@ -13,7 +13,7 @@ func onceMade[T any](make func() (T, error)) func() (T, error) {
 		if is {
 			return made, nil
 		}
-		got, err := make()
+		got, err := produce()
 		if err == nil {
 			made, is = got, true
 		}

@@ -2,7 +2,6 @@ package definitions
 
 import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 )
 

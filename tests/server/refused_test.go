@@ -71,7 +71,7 @@ func TestARefusedBindingIsTriedAgainLater(t *testing.T) {
 	})
 	run(t, s.Client, "other", func(*corev1.Pod) {})
 	becomes(t, s.Client, "other", func(p *corev1.Pod) bool { return p.Spec.NodeName != "" })
-	held := becomes(t, s.Client, "held", func(p *corev1.Pod) bool { return true })
+	held := becomes(t, s.Client, "held", func(*corev1.Pod) bool { return true })
 	if held.Spec.NodeName != "" {
 		t.Fatalf("it is on %s", held.Spec.NodeName)
 	}
