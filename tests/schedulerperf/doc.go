@@ -22,6 +22,7 @@
 //     their leases. Upstream runs no node lifecycle controller; zeroplane's is always there, and takes a node for lost whose
 //     last heartbeat is 50 seconds old. No kubelet is simulated for them, as they are not annotated to be simulated: pods
 //     stay Pending with a node, as upstream's do.
+//   - What controllers do about new nodes (taints, annotations, Events) is over before the next operation: upstream runs none.
 //   - Upstream turns the admission plugins ServiceAccount, TaintNodesByCondition and Priority off. Here they are on: a
 //     namespace is used when it has its default account, nodes when they have lost the taint that they are born with, and a
 //     pod that names a priority gets a PriorityClass of that value. The work that this makes the API do is measured with it.

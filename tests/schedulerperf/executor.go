@@ -32,6 +32,8 @@ const (
 	readyTimeout = 2 * time.Minute
 	// readyInterval is the pause between two looks at them.
 	readyInterval = 20 * time.Millisecond
+	// quietFor is how long nothing is written about nodes before what controllers do about new ones counts as done.
+	quietFor = 500 * time.Millisecond
 )
 
 // Options of a run.
