@@ -16,6 +16,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 )
@@ -27,11 +31,19 @@ type received struct {
 	body   []byte
 }
 
+// known decodes what is answered in protobuf.
+var known = func() serializer.CodecFactory {
+	s := runtime.NewScheme()
+	utilruntime.Must(scheme.AddToScheme(s))
+	utilruntime.Must(metav1.AddMetaToScheme(s))
+	return serializer.NewCodecFactory(s)
+}()
+
 // value is the body, or the list of values of a stream; nil if it is neither. Protobuf and YAML are decoded.
 func (r *received) value() any {
 	body := r.body
 	if r.header.Get("Content-Type") == "application/vnd.kubernetes.protobuf" {
-		obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		obj, _, err := known.UniversalDeserializer().Decode(body, nil, nil)
 		if err != nil {
 			return nil
 		}
@@ -122,7 +134,7 @@ func parseAnswer(t *testing.T, text string) answer {
 }
 
 // differences of two answers, without those that are known.
-func (a answer) differences(got answer, known []*difference) []string {
+func (a answer) differences(got answer, expected []*difference) []string {
 	var out []string
 	again, err := yaml.Marshal(got.body)
 	if err != nil {
@@ -132,7 +144,7 @@ func (a answer) differences(got answer, known []*difference) []string {
 	if err := yaml.Unmarshal(again, &got.body); err != nil {
 		return []string{err.Error()}
 	}
-	for _, d := range known {
+	for _, d := range expected {
 		without, gotWithout := d.leaveOut(a), d.leaveOut(got)
 		if d.isOf(a, got) {
 			d.found = true
@@ -222,10 +234,8 @@ func (s *script) normaliseValue(key string, v any) any {
 	case string:
 		return s.normaliseField(key, v)
 	case json.Number:
-		if n, err := v.Int64(); err == nil && key == "nodePort" || key == "healthCheckNodePort" {
-			if n != 0 {
-				return "PORT"
-			}
+		if n, err := v.Int64(); err == nil && n != 0 && strings.HasSuffix(strings.ToLower(key), "nodeport") {
+			return "PORT"
 		}
 		return v
 	}
@@ -238,6 +248,10 @@ func (s *script) normaliseField(key, v string) any {
 		if _, err := strconv.Atoi(v); err == nil && v != "0" {
 			return "REV"
 		}
+	case "cells":
+		if age.MatchString(v) {
+			return "AGE"
+		}
 	case "continue":
 		if v != "" {
 			return "CONTINUE"
@@ -246,6 +260,9 @@ func (s *script) normaliseField(key, v string) any {
 	return s.normaliseText(v)
 }
 
+// age is how long ago something was, in a table.
+var age = regexp.MustCompile(`^(\d+[smhd])+$`)
+
 // patterns are what differs from run to run wherever it stands.
 var patterns = []struct {
 	pattern     *regexp.Regexp
@@ -253,6 +270,7 @@ var patterns = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "TIME"},
+	{regexp.MustCompile(`(current: |in record \(|"resourceVersion\\*":\\*")\d+`), "${1}REV"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+|localhost:\d+|192\.0\.2\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`), "kube-api-access-xxxxx"},
 	{regexp.MustCompile(`10\.96\.\d+\.\d+(/\d+)?`), "IP$1"},
