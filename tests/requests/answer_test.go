@@ -2,6 +2,7 @@ package requests_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -154,10 +155,10 @@ func (a answer) differences(got answer, expected []*difference) []string {
 	if a.status != got.status {
 		out = append(out, "-"+a.status, "+"+got.status)
 	}
-	if diff := cmp.Diff(a.header, got.header); diff != "" {
+	if diff := gocmp.Diff(a.header, got.header); diff != "" {
 		out = append(out, diff)
 	}
-	if diff := cmp.Diff(a.body, got.body); diff != "" {
+	if diff := gocmp.Diff(a.body, got.body); diff != "" {
 		out = append(out, diff)
 	}
 	return out
@@ -217,6 +218,9 @@ func (s *script) normaliseValue(key string, v any) any {
 		for _, e := range v {
 			out = append(out, s.normaliseValue(key, e))
 		}
+		if key == "nonResourceRules" || key == "resourceRules" {
+			slices.SortFunc(out, func(a, b any) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		}
 		return out
 	case map[string]any:
 		if key == "fieldsV1" {
@@ -271,9 +275,12 @@ var patterns = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`(current: |in record \(|"resourceVersion\\*":\\*")\d+`), "${1}REV"},
+	{regexp.MustCompile(`\?hash=[0-9A-F]+`), "?hash=HASH"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+|localhost:\d+|192\.0\.2\.1:\d+`), "ADDRESS"},
+	{regexp.MustCompile(`X509SHA256=[0-9a-f]+`), "X509SHA256=HASH"},
+	{regexp.MustCompile(`(80:|Invalid value: )3[0-2]\d{3}\b`), "${1}PORT"},
 	{regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`), "kube-api-access-xxxxx"},
-	{regexp.MustCompile(`10\.96\.\d+\.\d+(/\d+)?`), "IP$1"},
+	{regexp.MustCompile(`\b10\.(9[6-9]|10\d|11[01])\.\d+\.\d+\b`), "IP"},
 }
 
 var jwt = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.(eyJ[A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+`)

@@ -25,7 +25,7 @@ type differences struct{ list []*difference }
 //	explained REQUEST PART: REASON
 //
 // where REQUEST is SCRIPT/NAME with * for any, and PART is status, header:NAME, body, or body:/POINTER with * for any key
-// or element.
+// or element. Of documents/PATH the PART is one of the document's.
 func readDifferences(t *testing.T, file string) *differences {
 	t.Helper()
 	text, err := os.ReadFile(file)
