@@ -157,7 +157,8 @@ func parts(document any) map[string]any {
 		for _, e := range elements(rest, list) {
 			name, is := e["name"].(string)
 			if !is {
-				name = e["metadata"].(map[string]any)["name"].(string)
+				metadata, _ := e["metadata"].(map[string]any)
+				name, _ = metadata["name"].(string) // of the core group there is none
 			}
 			for _, version := range elements(e, "versions") {
 				for _, r := range elements(version, "resources") {
