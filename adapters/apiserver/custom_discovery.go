@@ -17,8 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 )
 
 // Priorities of the groups of custom resources and of their versions in discovery, as in upstream's
@@ -34,7 +36,6 @@ const (
 type customDiscovery struct {
 	definitions *definitions
 	generic     *genericapiserver.GenericAPIServer
-	addresses   discovery.Addresses
 	aggregated  aggregated.ResourceManager
 
 	mu sync.Mutex
@@ -44,9 +45,9 @@ type customDiscovery struct {
 	published map[schema.GroupVersion]bool
 }
 
-func newCustomDiscovery(generic *genericapiserver.GenericAPIServer, c *genericapiserver.Config, d *definitions) *customDiscovery {
+func newCustomDiscovery(generic *genericapiserver.GenericAPIServer, d *definitions) *customDiscovery {
 	return &customDiscovery{
-		definitions: d, generic: generic, addresses: c.DiscoveryAddresses,
+		definitions: d, generic: generic,
 		aggregated: generic.AggregatedDiscoveryGroupManager.WithSource(aggregated.CRDSource), published: map[schema.GroupVersion]bool{},
 	}
 }
@@ -60,10 +61,11 @@ func builtInOnly(next http.Handler) http.Handler {
 	})
 }
 
-// withCustomGroups adds the groups of custom resources to the list of groups, in both its forms.
+// withCustomGroups adds the groups of custom resources to the list of groups, in both its forms, and answers as upstream's aggregator does:
+// whatever the method, and without addresses (k8s.io/kube-aggregator/pkg/apiserver/handler_apis.go).
 func (s *Server) withCustomGroups(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.URL.Path != "/apis" && req.URL.Path != "/apis/" || req.Method != http.MethodGet || req.Context().Value(builtInKey{}) != nil {
+		if req.URL.Path != "/apis" && req.URL.Path != "/apis/" || req.Context().Value(builtInKey{}) != nil {
 			next.ServeHTTP(w, req)
 			return
 		}
@@ -73,36 +75,35 @@ func (s *Server) withCustomGroups(next http.Handler) http.Handler {
 			responsewriters.InternalError(w, req, err)
 			return
 		}
-		if len(groups) == 0 {
-			next.ServeHTTP(w, req)
-			return
-		}
 		aggregated.WrapAggregatedDiscoveryToHandler(d.root(req, groups), d.generic.AggregatedDiscoveryGroupManager, nil).ServeHTTP(w, req)
 	})
 }
 
 // root lists the built-in groups and those of custom resources, by their priorities.
 func (d *customDiscovery) root(req *http.Request, groups []metav1.APIGroup) http.Handler {
-	root := discovery.NewRootAPIsHandler(d.addresses, d.generic.Serializer)
+	var list metav1.APIGroupList
 	builtIn, _ := d.generic.DiscoveryGroupManager.Groups(req.Context(), req) // it has no error to give
 	addCustom := sync.OnceFunc(func() {
 		for _, g := range groups {
 			if !slices.ContainsFunc(builtIn, func(b metav1.APIGroup) bool { return b.Name == g.Name }) {
-				root.AddGroup(g)
+				list.Groups = append(list.Groups, g)
 			}
 		}
 	})
 	for _, g := range builtIn {
+		g.ServerAddressByClientCIDRs = nil
 		if groupPriority(g.Name) < customGroupPriority {
 			addCustom()
 		}
 		if i := slices.IndexFunc(groups, func(c metav1.APIGroup) bool { return c.Name == g.Name }); i >= 0 {
 			g = withVersions(g, groups[i].Versions)
 		}
-		root.AddGroup(g)
+		list.Groups = append(list.Groups, g)
 	}
 	addCustom()
-	return root
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		responsewriters.WriteObjectNegotiated(aggregatorscheme.Codecs, negotiation.DefaultEndpointRestrictions, schema.GroupVersion{}, w, req, http.StatusOK, &list, false)
+	})
 }
 
 // withVersions adds to a built-in group the versions that only definitions have.

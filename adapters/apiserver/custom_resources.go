@@ -37,7 +37,7 @@ type customResources struct {
 func (b *builder) serveCustomResources(notFound http.Handler) {
 	b.custom = &customResources{definitions: newDefinitions(b.informers), notFound: notFound}
 	b.custom.handler = onceMade(b.customHandler)
-	b.custom.discovery = newCustomDiscovery(b.generic, b.config, b.custom.definitions)
+	b.custom.discovery = newCustomDiscovery(b.generic, b.custom.definitions)
 	b.generic.Handler.NonGoRestfulMux.HandlePrefix("/apis/", b.custom)
 }
 

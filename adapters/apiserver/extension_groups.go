@@ -7,6 +7,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -22,15 +23,16 @@ type ownScheme struct {
 	scheme *runtime.Scheme
 	// codec of what is stored: JSON, as upstream's (pkg/controlplane/apiserver/apiextensions.go,
 	// aggregator.go), at the version that is served.
-	codec runtime.Codec
+	codec   runtime.Codec
+	version schema.GroupVersion
 }
 
 var ownSchemes = map[string]ownScheme{
 	apiextensions.GroupName: {
-		apiextensionsapiserver.Scheme, apiextensionsapiserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion),
+		apiextensionsapiserver.Scheme, apiextensionsapiserver.Codecs.LegacyCodec(apiextensionsv1.SchemeGroupVersion), apiextensionsv1.SchemeGroupVersion,
 	},
 	apiregistration.GroupName: {
-		aggregatorscheme.Scheme, aggregatorscheme.Codecs.LegacyCodec(apiregistrationv1.SchemeGroupVersion),
+		aggregatorscheme.Scheme, aggregatorscheme.Codecs.LegacyCodec(apiregistrationv1.SchemeGroupVersion), apiregistrationv1.SchemeGroupVersion,
 	},
 }
 

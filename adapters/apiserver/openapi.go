@@ -103,7 +103,37 @@ func (b *builder) installOpenAPI() {
 		custom.v3 = routes.OpenAPI{V3Config: c.OpenAPIV3Config}.InstallV3(s.Handler.GoRestfulContainer, m)
 	}), custom.syncV3)
 	s.Handler.NonGoRestfulMux.Handle("/openapi/v3", v3)
-	s.Handler.NonGoRestfulMux.HandlePrefix("/openapi/v3/", v3)
+	s.Handler.NonGoRestfulMux.HandlePrefix("/openapi/v3/", foundOnly(v3))
+}
+
+// foundOnly answers what the documents' handler leaves unanswered, which is what it has no document for, as upstream's
+// aggregator does (k8s.io/kube-aggregator/pkg/controllers/openapiv3/aggregator).
+func foundOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		a := &answered{ResponseWriter: w}
+		if next.ServeHTTP(a, req); !a.is {
+			w.Header().Del("Vary")
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+}
+
+// answered notes whether there was an answer.
+type answered struct {
+	http.ResponseWriter
+	is bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answered) WriteHeader(code int) {
+	a.is = true
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answered) Write(data []byte) (int, error) {
+	a.is = true
+	return a.ResponseWriter.Write(data)
 }
 
 // current returns a handler of documents that are made current before each answer.

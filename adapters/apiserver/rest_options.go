@@ -54,7 +54,9 @@ func (r restOptions) options(gr schema.GroupResource, config *storagebackend.Con
 
 func (r restOptions) config(gr schema.GroupResource, example runtime.Object) (*storagebackend.ConfigForResource, error) {
 	if g, ok := ownSchemes[gr.Group]; ok {
-		return storagebackend.NewDefaultConfig(registryPrefix, g.codec).ForResource(gr), nil
+		config := storagebackend.NewDefaultConfig(registryPrefix, g.codec)
+		config.EncodeVersioner = g.version // which discovery tells a hash of
+		return config.ForResource(gr), nil
 	}
 	return r.factory.NewConfig(gr, example)
 }

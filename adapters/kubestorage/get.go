@@ -18,6 +18,10 @@ func (s *Storage) Get(ctx context.Context, key string, opts storage.GetOptions, 
 	if err != nil {
 		return err
 	}
+	// Upstream's Get says what is wrong with a version in the parser's words, where its lists refuse the request (storage/cacher/cacher.go).
+	if _, err := s.versioner.ParseResourceVersion(opts.ResourceVersion); err != nil {
+		return err
+	}
 	state, err := s.Log.Current(ctx)
 	if err != nil {
 		return err
@@ -49,6 +53,9 @@ func (s *Storage) lookup(ctx context.Context, state *tablelog.State, key string)
 	return e
 }
 
+// futureRetrySeconds is after how long upstream has clients ask again for a revision that is not there yet (storage/cacher/watch_cache.go).
+const futureRetrySeconds = 1
+
 // notOlderThan fails when a client has seen a revision that this log has not reached.
 func (s *Storage) notOlderThan(version string, rev uint64) error {
 	if version == "" {
@@ -59,7 +66,7 @@ func (s *Storage) notOlderThan(version string, rev uint64) error {
 		return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
 	if minimum > rev {
-		return storage.NewTooLargeResourceVersionError(minimum, rev, 0)
+		return storage.NewTooLargeResourceVersionError(minimum, rev, futureRetrySeconds)
 	}
 	return nil
 }

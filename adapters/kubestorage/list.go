@@ -76,7 +76,7 @@ func (s *Storage) stateFor(ctx context.Context, key string, at int64, from strin
 		if err != nil {
 			return nil, err
 		}
-		return nil, storage.NewTooLargeResourceVersionError(uint64(at), rev, 0)
+		return nil, storage.NewTooLargeResourceVersionError(uint64(at), rev, futureRetrySeconds)
 	case errors.Is(err, tablelog.ErrCompacted) && from != "":
 		return nil, expiredContinue(from, "/"+key)
 	case errors.Is(err, tablelog.ErrCompacted):

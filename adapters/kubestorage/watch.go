@@ -61,7 +61,7 @@ func (s *Storage) Watch(ctx context.Context, key string, opts storage.ListOption
 // begin chooses whether a watch sends the current state first, and the revision from which it goes on.
 func (w *watcher) begin(state *tablelog.State, sendInitial bool) error {
 	if sendInitial && w.since > state.Rev {
-		return storage.NewTooLargeResourceVersionError(w.since, state.Rev, 1)
+		return storage.NewTooLargeResourceVersionError(w.since, state.Rev, futureRetrySeconds)
 	}
 	if sendInitial || w.opts.SendInitialEvents == nil && w.since == 0 {
 		w.initial = state
