@@ -57,7 +57,7 @@ func measureControllers(ctx context.Context, p platform, s sizes) (values []valu
 	if err != nil {
 		return nil, err
 	}
-	m := &controllersMeasure{clients: clients, seen: w, sizes: s, counts: p.name() == target.Zeroplane}
+	m := &controllersMeasure{clients: clients, seen: w, sizes: s, pids: c.pids(), counts: p.name() == target.Zeroplane}
 	if err := letPass(ctx, s.settle); err != nil {
 		return nil, err
 	}
@@ -73,6 +73,7 @@ type controllersMeasure struct {
 	clients []kubernetes.Interface
 	seen    *work
 	sizes   sizes
+	pids    []int
 	// counts says whether table transactions can be counted.
 	counts bool
 	values []value
@@ -159,9 +160,14 @@ func create(ctx context.Context, client kubernetes.Interface, d *appsv1.Deployme
 	return err
 }
 
-// take measures a phase, from the first call until what was to come of it is seen. Its transactions are those until all is at rest.
+// take measures a phase, from the first call until what was to come of it is seen. Its CPU time and its transactions are those until
+// all is at rest.
 func (m *controllersMeasure) take(ctx context.Context, p phase) error {
 	before, err := m.transactions(ctx)
+	if err != nil {
+		return err
+	}
+	busy, err := cpuSeconds(m.pids)
 	if err != nil {
 		return err
 	}
@@ -176,8 +182,16 @@ func (m *controllersMeasure) take(ctx context.Context, p phase) error {
 		}
 		m.values = append(m.values, value{name: p.name + ": " + e.name, unit: "s", amount: took.Seconds(), ask: half})
 	}
-	if err := letPass(ctx, m.sizes.settle); err != nil || !m.counts {
+	if err := letPass(ctx, m.sizes.settle); err != nil {
 		return err
+	}
+	used, err := cpuSeconds(m.pids)
+	if err != nil {
+		return err
+	}
+	m.values = append(m.values, value{name: p.name + ": CPU", unit: "s", amount: used - busy})
+	if !m.counts {
+		return nil
 	}
 	after, err := m.transactions(ctx)
 	if err != nil {

@@ -51,8 +51,8 @@ func measureRollout(ctx context.Context, p platform, s sizes) (values []value, e
 		{name: fmt.Sprintf("resident, after %d pods", s.replicas), unit: "MB", amount: loaded, ask: third},
 		{name: fmt.Sprintf("CPU over %v idle, %d nodes", s.idle, s.nodes), unit: "s", amount: seconds, ask: ask{amount: 0.1}},
 		{name: rollout + ": created", unit: "s", amount: times.created.Seconds(), ask: noWorse},
-		{name: rollout + ": bound", unit: "s", amount: times.bound.Seconds(), ask: noWorse},
-		{name: rollout + ": deleted", unit: "s", amount: times.deleted.Seconds(), ask: noWorse},
+		{name: rollout + ": bound", unit: "s", amount: times.bound.Seconds(), ask: half},
+		{name: rollout + ": deleted", unit: "s", amount: times.deleted.Seconds(), ask: half},
 	}, nil
 }
 
