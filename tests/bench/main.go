@@ -1,7 +1,7 @@
 // Command bench measures zeroplane and the upstream control plane (package upstream) on this machine, in one
 // run, under the same load, and prints the figures side by side with ratios.
 //
-//	go run ./tests/bench                  everything, about 25 minutes
+//	go run ./tests/bench                  everything, about 30 minutes
 //	go run ./tests/bench -quick           small sizes, for CI: it shows that everything is measured
 //	go run ./tests/bench -run 'rollout'   only the parts whose name matches
 //	go run ./tests/bench -o json
