@@ -36,3 +36,36 @@ func TestTheCacheIsAmongTheMetrics(t *testing.T) {
 		t.Errorf("%v tail reads while there were %d queries", tails, store.Queries()-queries)
 	}
 }
+
+func TestWhatTheTableIsAskedForIsAmongTheMetrics(t *testing.T) {
+	store, c := counted(t, nil)
+	read := func() map[string]float64 {
+		text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]float64{}
+		for _, m := range regexp.MustCompile(`(?m)^zeroplane_table_(\w+)_total{partition="(\w+)"} (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+			n, err := strconv.ParseFloat(m[3], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[m[1]] += n
+			out[m[1]+" "+m[2]] = n
+		}
+		return out
+	}
+	before, queries := read(), store.Queries()
+	if _, err := c.CoreV1().Pods("default").Create(t.Context(), countedPod("metered"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	asked := store.Queries() - queries
+	after := read()
+	if n := after["transactions pods"] - before["transactions pods"]; n != 1 {
+		t.Errorf("a create made %v transactions on the log of pods", n)
+	}
+	// To read the metrics is a request, which asks for the log that its authorisation reads.
+	if n := after["queries"] - before["queries"]; n < float64(asked) || n > float64(store.Queries()-queries) {
+		t.Errorf("%v queries are counted, and %d to %d were made", n, asked, store.Queries()-queries)
+	}
+}

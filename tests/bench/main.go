@@ -1,7 +1,7 @@
 // Command bench measures zeroplane and the upstream control plane (package upstream) on this machine, in one
 // run, under the same load, and prints the figures side by side with ratios.
 //
-//	go run ./tests/bench                  everything, about 25 minutes
+//	go run ./tests/bench                  everything, about 30 minutes
 //	go run ./tests/bench -quick           small sizes, for CI: it shows that everything is measured
 //	go run ./tests/bench -run 'rollout'   only the parts whose name matches
 //	go run ./tests/bench -o json
@@ -38,6 +38,8 @@ type sizes struct {
 	idle       time.Duration // how long CPU is counted
 	clusters   int           // clusters created, used and deleted
 	clients    int           // clients at once
+	// deployments are how many of few replicas.
+	deployments int
 	// storageDivisor makes the calls to the storages fewer, and coldObjects are listed after a start.
 	storageDivisor, coldObjects int
 	e2e                         int  // which of the two sizes of each scheduler_perf workload
@@ -46,11 +48,11 @@ type sizes struct {
 
 var (
 	fullSizes = sizes{
-		coldStarts: 11, objects: 2000, lists: 320, pods: 1000, single: 200, nodes: 100, replicas: 1000,
+		coldStarts: 11, objects: 2000, lists: 320, pods: 1000, single: 200, nodes: 100, replicas: 1000, deployments: 200,
 		settle: 15 * time.Second, idle: 60 * time.Second, clusters: 100, clients: 16, storageDivisor: 1, coldObjects: 10_000,
 	}
 	quickSizes = sizes{
-		coldStarts: 1, objects: 200, lists: 32, pods: 100, single: 20, nodes: 10, replicas: 100,
+		coldStarts: 1, objects: 200, lists: 32, pods: 100, single: 20, nodes: 10, replicas: 100, deployments: 20,
 		settle: 2 * time.Second, idle: 5 * time.Second, clusters: 5, clients: 16, storageDivisor: 10, coldObjects: 1000, e2e: 1,
 	}
 )

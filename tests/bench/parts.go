@@ -49,6 +49,7 @@ var parts = []part{
 	{name: "table", only: target.Zeroplane, measure: measureTable},
 	{name: "e2e", ownPeers: true, measure: measureE2E},
 	{name: "rollout", measure: measureRollout},
+	{name: "controllers", measure: measureControllers},
 	{name: "clusters", only: target.Zeroplane, measure: measureClusters},
 	{name: "hosts", only: target.Zeroplane, measure: measureHosts},
 }

@@ -37,7 +37,7 @@ type report struct {
 }
 
 func newReport(s sizes) *report {
-	nodes := "plain objects that stay Ready, so it is spared the work of simulating them"
+	nodes := "plain objects that stay Ready, so it is spared the work of simulating them; those of controllers are simulated by kwok"
 	if s.peerNodesKwok {
 		nodes = "simulated by kwok, whose own memory and CPU are not counted"
 	}
