@@ -66,7 +66,8 @@ func seconds(n int64) time.Duration {
 	return time.Duration(min(n, int64(year/time.Second))) * time.Second
 }
 
-// filtering, scoring and other are the plugins that there are. Those of other have no say in which node it is.
+// filtering, scoring and other are the plugins that there are. Those of other have no say in which node it is. Of all, holding are
+// those that may keep a pod from being looked at, and makingRoom those that may do something for one that no node takes.
 var (
 	filtering = sets.New(
 		names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions,
@@ -76,17 +77,23 @@ var (
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.VolumeBinding, names.PodTopologySpread, names.InterPodAffinity,
 		names.DynamicResources, names.NodeResourcesBalancedAllocation, names.ImageLocality,
 	)
-	other = sets.New(
+	holding    = sets.New(names.SchedulingGates, names.DefaultPreemption, names.DynamicResources)
+	makingRoom = sets.New(names.DynamicResources, names.DefaultPreemption)
+	other      = sets.New(
 		names.SchedulingGates, names.PrioritySort, names.NodeName, names.DefaultPreemption, names.DefaultBinder,
 	)
 )
 
 func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
-	p := scheduling.Profile{SchedulerName: from.SchedulerName, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Weights: map[string]int64{}}
+	p := scheduling.Profile{SchedulerName: from.SchedulerName, PreEnqueues: map[string]bool{}, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Weights: map[string]int64{}}
 	plugins := from.Plugins
 	if err := checkPlugins(plugins); err != nil {
 		return p, err
 	}
+	for name := range at(plugins, plugins.PreEnqueue, holding) {
+		p.PreEnqueues[name] = true
+	}
+	delete(p.PreEnqueues, names.DefaultPreemption) // it holds pods while a preemption of theirs is under way, and here none is
 	for name := range at(plugins, plugins.PreFilter, filtering) {
 		if scheduling.PreFiltering[name] {
 			p.PreFilters[name] = true
@@ -101,7 +108,9 @@ func newProfile(from *config.KubeSchedulerProfile) (scheduling.Profile, error) {
 	if p.Filters[names.DynamicResources] != p.PreFilters[names.DynamicResources] {
 		return p, errors.New("plugins: DynamicResources is on at one of preFilter and filter, and off at the other")
 	}
-	_, p.Preempts = at(plugins, plugins.PostFilter, other)[names.DefaultPreemption]
+	postFilters := at(plugins, plugins.PostFilter, makingRoom)
+	_, p.Preempts = postFilters[names.DefaultPreemption]
+	_, p.GivesBack = postFilters[names.DynamicResources]
 	if judgesVolumes(p.Filters) && !p.Filters[names.VolumeBinding] {
 		return p, errors.New("plugins: VolumeBinding is off and other plugins about volumes are not: switch off VolumeRestrictions, " +
 			"NodeVolumeLimits and VolumeZone as well")

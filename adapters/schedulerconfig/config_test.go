@@ -44,6 +44,10 @@ profiles:
       enabled: [{name: NodeResourcesFit, weight: 9}]
     postFilter:
       disabled: [{name: "*"}]
+    preEnqueue:
+      disabled: [{name: SchedulingGates}, {name: DefaultPreemption}]
+    preScore:
+      disabled: [{name: NodeResourcesFit}]
   pluginConfig:
   - name: NodeResourcesFit
     args:
@@ -60,7 +64,8 @@ profiles:
 		t.Fatal(err)
 	}
 	want := scheduling.DefaultProfile()
-	want.SchedulerName, want.Preempts, want.HardPodAffinityWeight = "packing", false, 7
+	want.SchedulerName, want.Preempts, want.GivesBack, want.HardPodAffinityWeight = "packing", false, false, 7
+	want.PreEnqueues = map[string]bool{scheduling.DynamicResources: true}
 	want.InitialBackoff, want.MaxBackoff = 3*time.Second, time.Minute
 	delete(want.Filters, scheduling.NodePorts)
 	delete(want.Weights, scheduling.PodTopologySpread)
@@ -91,7 +96,12 @@ func TestWhatCannotBeFollowedIsRefused(t *testing.T) {
 		"no binding":            {"profiles: [{plugins: {bind: {disabled: [{name: DefaultBinder}]}}}]\n", "plugins.bind: DefaultBinder must be on"},
 		"nothing at all":        {"profiles: [{plugins: {multiPoint: {disabled: [{name: \"*\"}]}}}]\n", "must be on"},
 		"a filter without eyes": {"profiles: [{plugins: {preFilter: {disabled: [{name: NodeResourcesFit}]}}}]\n", "NodeResourcesFit is on at filter and off at preFilter"},
-		"volumes never bound":   {"profiles: [{plugins: {preBind: {disabled: [{name: VolumeBinding}]}}}]\n", "VolumeBinding is on at filter and off at preBind"},
+		"a score without eyes":  {"profiles: [{plugins: {preScore: {disabled: [{name: PodTopologySpread}]}}}]\n", "PodTopologySpread is on at score and off at preScore"},
+		"volumes never looked at": {
+			"profiles: [{plugins: {filter: {disabled: [{name: VolumeBinding}, {name: VolumeRestrictions}, {name: NodeVolumeLimits}, {name: VolumeZone}]}, preFilter: {disabled: [{name: VolumeBinding}]}}}]\n",
+			"VolumeBinding is on at preScore and off at preFilter",
+		},
+		"volumes never bound": {"profiles: [{plugins: {preBind: {disabled: [{name: VolumeBinding}]}}}]\n", "VolumeBinding is on at filter and off at preBind"},
 		"no such strategy": {
 			"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Tetris}}}]}]\n",
 			`pluginConfig[0].args.scoringStrategy.type: Unsupported value: "Tetris"`,

@@ -31,11 +31,11 @@ var actingBefore = sets.New(
 // Upstream: getExtensionPoints in pkg/scheduler/framework/runtime/framework.go.
 func points(p *config.Plugins) []point {
 	return []point{
-		{"preEnqueue", p.PreEnqueue, sets.New(names.SchedulingGates, names.DefaultPreemption, names.DynamicResources)},
+		{"preEnqueue", p.PreEnqueue, holding},
 		{"queueSort", p.QueueSort, sets.New(names.PrioritySort)},
 		{"preFilter", p.PreFilter, actingBefore},
 		{"filter", p.Filter, filtering.Union(sets.New(names.NodeName))},
-		{"postFilter", p.PostFilter, sets.New(names.DynamicResources, names.DefaultPreemption)},
+		{"postFilter", p.PostFilter, makingRoom},
 		{"preScore", p.PreScore, sets.New(
 			names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.VolumeBinding, names.PodTopologySpread, names.InterPodAffinity,
 			names.NodeResourcesBalancedAllocation,
@@ -52,7 +52,7 @@ func points(p *config.Plugins) []point {
 	}
 }
 
-// checkPlugins refuses what upstream's scheduler does not start with, and what it starts with and then fails for every pod.
+// checkPlugins refuses what upstream's scheduler does not start with, and what checkTogether does.
 //
 // Upstream: NewFramework and updatePluginList in pkg/scheduler/framework/runtime/framework.go.
 func checkPlugins(plugins *config.Plugins) error {
@@ -71,9 +71,20 @@ func checkPlugins(plugins *config.Plugins) error {
 			return fmt.Errorf("plugins.%s: %s must be on", p.name, p.needs)
 		}
 	}
+	return checkTogether(on)
+}
+
+// checkTogether refuses what upstream's scheduler starts with and then fails for every pod, and what cannot be followed: a plugin
+// that is on at a point and off at one before it on which that depends.
+func checkTogether(on map[string]sets.Set[string]) error {
 	for _, name := range stateful {
 		if on["filter"].Has(name) && !on["preFilter"].Has(name) {
 			return fmt.Errorf("plugins: %s is on at filter and off at preFilter, on which that depends", name)
+		}
+	}
+	for _, name := range statefulScores {
+		if on["score"].Has(name) && !on["preScore"].Has(name) {
+			return fmt.Errorf("plugins: %s is on at score and off at preScore, on which that depends", name)
 		}
 	}
 	for _, name := range []string{names.VolumeBinding, names.DynamicResources} {
@@ -82,14 +93,24 @@ func checkPlugins(plugins *config.Plugins) error {
 				return fmt.Errorf("plugins: %s is on at filter and off at %s, without which no pod gets what was found for it", name, p)
 			}
 		}
+		for _, p := range []string{"preEnqueue", "postFilter", "preScore", "score", "reserve", "preBind"} {
+			if on[p].Has(name) && !on["preFilter"].Has(name) {
+				return fmt.Errorf("plugins: %s is on at %s and off at preFilter, on which that depends", name, p)
+			}
+		}
 	}
 	return nil
 }
 
-// stateful are the plugins whose Filter fails without what their PreFilter has found.
-var stateful = []string{
-	names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions, names.PodTopologySpread, names.InterPodAffinity, names.NodeDeclaredFeatures,
-}
+// stateful are the plugins whose Filter fails without what their PreFilter has found, and statefulScores those whose Score fails
+// without their PreScore. Of the others NodeAffinity, NodeResourcesFit and NodeResourcesBalancedAllocation find the same
+// later, and VolumeBinding looks for nothing there.
+var (
+	stateful = []string{
+		names.NodePorts, names.NodeResourcesFit, names.VolumeRestrictions, names.PodTopologySpread, names.InterPodAffinity, names.NodeDeclaredFeatures,
+	}
+	statefulScores = []string{names.TaintToleration, names.PodTopologySpread, names.InterPodAffinity}
+)
 
 // checkSet looks at what is on at one point.
 func checkSet(at string, set config.PluginSet, able sets.Set[string]) error {

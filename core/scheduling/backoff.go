@@ -46,6 +46,11 @@ func (r *Result) PodOf(w *plan.Write) *corev1.Pod {
 				return made.Pod
 			}
 		}
+		for _, yields := range made.Yields {
+			if w.UID == yields.UID {
+				return made.Pod
+			}
+		}
 		if w.UID == made.Pod.UID {
 			return made.Pod
 		}

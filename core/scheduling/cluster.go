@@ -40,7 +40,7 @@ type Cluster struct {
 	namespaces     map[string]labels.Set
 	neighbourhoods map[string]*neighbourhood
 	carried        map[string]*carried
-	// nominations counts the waiting pods that are nominated to a node.
+	// nominations counts the pods that are nominated to a node.
 	nominations int
 	budgets     []*budget
 	storage     storage
@@ -69,7 +69,7 @@ type nodeState struct {
 	pods                  []*entry
 	// features are those that the node declares.
 	features features.FeatureSet
-	// nominated are the waiting pods that room is left to.
+	// nominated are the pods without a node that room is left to.
 	nominated []*entry
 	// mounting are those that mount something, and attached what that attaches, nil until somebody asks.
 	mounting map[*entry]bool
@@ -80,7 +80,7 @@ type nodeState struct {
 	images map[string]int64
 }
 
-// entry is a pod of the cluster: on a node, or waiting for one with a class.
+// entry is a pod of the cluster: on a node, or without one, with a class, since it waits for one or hopes for it.
 type entry struct {
 	pod    *corev1.Pod
 	charge *charge
@@ -181,7 +181,8 @@ func (c *Cluster) DeleteNode(name string) {
 }
 
 // SetPod adds a pod or replaces the one of its name. Pods with spec.nodeName count on that node until
-// they finish; pods that wait to be placed here are placed by the next Place; others are nothing to us.
+// they finish; pods that wait to be placed here are placed by the next Place; those that only hope for a node have room left to
+// them there; others are nothing to us.
 func (c *Cluster) SetPod(pod *corev1.Pod) {
 	name := nameOf(pod)
 	if e := c.pods[name]; e != nil && c.samePod(e.pod, pod) {
@@ -217,6 +218,12 @@ func (c *Cluster) addPod(name types.NamespacedName, pod *corev1.Pod) *entry {
 		if pod.Status.NominatedNodeName != "" {
 			c.nominate(e, c.nodeNamed(pod.Status.NominatedNodeName))
 		}
+		return e
+	case c.hopes(pod):
+		e := &entry{pod: pod, charge: c.chargeOf(pod), class: c.classOf(pod), neighbourhood: c.neighbourhoodOf(pod), mounts: c.mountsOf(pod)}
+		c.pods[name] = e
+		c.join(e, pod)
+		c.nominate(e, c.nodeNamed(pod.Status.NominatedNodeName))
 		return e
 	}
 	return nil

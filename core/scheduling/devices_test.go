@@ -405,6 +405,35 @@ func TestPodsThatComeHaveTheirDevicesAskedFor(t *testing.T) {
 	}
 }
 
+// A pod whose node goes gives its devices back, and gets others: those of a claim that was made for it by a template as well.
+func TestAPodThatMovesInASimulationGetsOtherDevices(t *testing.T) {
+	owned := func(p *corev1.Pod) {
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "r", UID: "r", Controller: new(true)}}
+	}
+	generated := func(p *corev1.Pod) {
+		p.Spec.ResourceClaims = append(p.Spec.ResourceClaims, corev1.PodResourceClaim{Name: "t", ResourceClaimTemplateName: new("template")})
+		p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "t", ResourceClaimName: new("c")}}
+	}
+	ofP := func(c *resourceapi.ResourceClaim) {
+		c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "uid-p", Controller: new(true)}}
+	}
+	c := scheduling.NewCluster()
+	c.SetNode(node("a"))
+	c.SetNode(node("b"))
+	c.SetDeviceClass(deviceClass("gpu"))
+	c.SetResourceSlice(pool("a", device("x"), device("y")))
+	c.SetResourceSlice(pool("b", device("x"), device("y")))
+	c.SetResourceClaim(deviceClaim("c", having("a", "x", "p"), ofP))
+	c.SetResourceClaim(deviceClaim("d", having("a", "y", "p")))
+	c.SetPod(pod("p", on("a"), owned, using("d"), generated))
+	for range 2 {
+		out := c.WhatIf(scheduling.Change{Remove: []string{"a"}}, 1, now)
+		if len(out.Moves) != 1 || out.Moves[0].Node != "b" {
+			t.Fatalf("%+v", out)
+		}
+	}
+}
+
 // BenchmarkPlaceDevices places pods that each have a claim for one of the devices of a node.
 func BenchmarkPlaceDevices(b *testing.B) {
 	const nodes, pods, each = 100, 200, 8

@@ -10,6 +10,7 @@ import (
 
 // The names of upstream's plugins that rules follow (plugins/names/names.go).
 const (
+	SchedulingGates                 = "SchedulingGates"
 	NodeAffinity                    = "NodeAffinity"
 	NodeUnschedulable               = "NodeUnschedulable"
 	TaintToleration                 = "TaintToleration"
@@ -61,9 +62,9 @@ func (c *Cluster) Evaluate(pod *corev1.Pod, now time.Time) Evaluation {
 	c.devices.mark(like.class)
 	like.needs = needsOf(like.class, pod)
 	defer c.releaseLike(like)
-	if waiting := c.waiting[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]; waiting != nil {
-		if n := c.withdraw(waiting); n != nil { // it is not in its own way
-			defer c.nominate(waiting, n)
+	if itself := c.pods[nameOf(pod)]; itself != nil {
+		if n := c.withdraw(itself); n != nil { // it is not in its own way
+			defer c.nominate(itself, n)
 		}
 	}
 	r := newRun(c, 0, now)

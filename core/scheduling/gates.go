@@ -13,7 +13,13 @@ const SchedulerName = corev1.DefaultSchedulerName
 // skipPodSchedule in schedule_one.go.
 func (c *Cluster) waits(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName == "" && c.profileOf(pod) != nil && pod.DeletionTimestamp == nil &&
-		!finished(pod) && len(pod.Spec.SchedulingGates) == 0
+		!finished(pod) && !c.isGated(pod)
+}
+
+// isGated reports whether a gate holds one of our pods. With the plugin off the scheduler takes no notice of gates, and the API
+// refuses the binding.
+func (c *Cluster) isGated(pod *corev1.Pod) bool {
+	return len(pod.Spec.SchedulingGates) > 0 && c.profileOf(pod).PreEnqueues[SchedulingGates]
 }
 
 // finished reports whether the pod has run to its end and so takes nothing from its node.

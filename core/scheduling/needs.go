@@ -16,6 +16,8 @@ import (
 type needs struct {
 	pod      *corev1.Pod
 	extended []corev1.ResourceName
+	// early is set if nobody looks at the pod before its claims are there.
+	early bool
 }
 
 func needsOf(cl *class, pod *corev1.Pod) *needs {
@@ -32,7 +34,7 @@ func needsOf(cl *class, pod *corev1.Pod) *needs {
 		return nil
 	}
 	slices.Sort(extended)
-	return &needs{pod, extended}
+	return &needs{pod, extended, cl.profile.PreEnqueues[DynamicResources]}
 }
 
 // mayBeBacked reports whether a DeviceClass can back a resource.
@@ -110,7 +112,7 @@ func (d *devices) claimsOf(pod *corev1.Pod) (claims []*resourceapi.ResourceClaim
 //
 // Upstream: PreEnqueue in plugins/dynamicresources/dynamicresources.go.
 func (d *devices) holds(n *needs) bool {
-	if n == nil {
+	if n == nil || !n.early {
 		return false
 	}
 	_, reason := d.claimsOf(n.pod)

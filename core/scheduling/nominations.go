@@ -1,11 +1,25 @@
 package scheduling
 
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
 // A pod that made room for itself by preemption is nominated to the node: pods of no higher priority leave that room to it
 // while the victims go.
 //
 // Upstream: backend/queue/nominator.go, and addGENominatedPods in framework/runtime/framework.go.
 
-// nominate leaves room on a node to a waiting pod.
+// hopes reports whether room is left to a pod that nobody looks for a node for: one that is nominated, and gated.
+//
+// Upstream: Add and Update of backend/queue/scheduling_queue.go tell the nominator of every pod without a node.
+func (c *Cluster) hopes(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName == "" && pod.Status.NominatedNodeName != "" && !finished(pod) && c.profileOf(pod) != nil && c.isGated(pod)
+}
+
+// nominate leaves room on a node to a pod.
 func (c *Cluster) nominate(e *entry, n *nodeState) {
 	n.journal.touch(n.at)
 	e.nominee = n
@@ -64,12 +78,18 @@ func (r *run) nominate(e *entry, n *nodeState) {
 	r.steps = append(r.steps, step{at: n.at})
 }
 
-// nominateAsBefore undoes what a run did to nominations.
-func (c *Cluster) nominateAsBefore(waiting []*entry) {
-	for _, e := range waiting {
-		c.withdraw(e)
+// nominateAsBefore undoes what a run did to nominations: of the pods that it looked at, and of those that had to yield.
+func (r *run) nominateAsBefore(queue []*entry) {
+	for _, e := range slices.AppendSeq(slices.Clone(queue), maps.Keys(r.yielded)) {
+		r.cluster.withdraw(e)
 		if name := e.pod.Status.NominatedNodeName; name != "" {
-			c.nominate(e, c.nodeNamed(name))
+			r.cluster.nominate(e, r.cluster.nodeNamed(name))
 		}
 	}
+}
+
+// passesOver reports whether the run does not look for a node for a pod.
+func (r *run) passesOver(e *entry) bool {
+	c := r.cluster
+	return c.waiting[nameOf(e.pod)] != e || c.devices.holds(e.needs) || c.isLeftAlone(e, r.now)
 }

@@ -248,7 +248,7 @@ func (c *Cluster) PlaceWoken(seed uint64, now time.Time) Result {
 		e.assumed = false
 	}
 	if len(r.steps) > len(r.assumed) {
-		c.nominateAsBefore(waiting)
+		r.nominateAsBefore(waiting)
 	}
 	c.storage.forget()
 	c.devices.forget()

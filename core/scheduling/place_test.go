@@ -249,9 +249,9 @@ func TestPodsGoWhereTheRulesAllow(t *testing.T) {
 		"gated, foreign and leaving pods are left alone": {
 			nodes: []*corev1.Node{node("a")},
 			pods: []*corev1.Pod{
-				pod("gated", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }),
+				pod("gated", gated),
 				pod("foreign", func(p *corev1.Pod) { p.Spec.SchedulerName = "other" }),
-				pod("leaving", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }),
+				pod("leaving", leaving),
 			},
 			want: map[string]string{},
 		},

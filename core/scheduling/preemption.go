@@ -21,6 +21,9 @@ type Preemption struct {
 	Node string
 	// Victims have to go from it, the most important first. Some may be going already.
 	Victims []*corev1.Pod
+	// Yields are the pods that lose their nomination to it without being looked at in the run. What comes of others is
+	// among the results.
+	Yields []*corev1.Pod
 	// Message says why no node can take the pod as things are, in upstream's words.
 	Message string
 	// Release is a claim for devices that is given back for it, nil for none.
@@ -189,10 +192,13 @@ func (r *run) attempt(g group, e *entry) attempt {
 	if p.fault() != "" {
 		return attempt{}
 	}
-	if p.isBarred() && p.barred.plugin != DynamicResources && g.class.profile.Filters[DynamicResources] {
+	if p.isBarred() && p.barred.plugin != DynamicResources && g.class.profile.GivesBack {
 		return attempt{stateless: true}
 	}
-	a := attempt{release: p.releases(r.cluster.nodes)}
+	var a attempt
+	if g.class.profile.GivesBack {
+		a.release = p.releases(r.cluster.nodes)
+	}
 	switch {
 	case !g.class.profile.Preempts:
 	case g.class.neverPreempts:
@@ -267,8 +273,8 @@ func (r *run) makeRoom(g group, e *entry, nominee *nodeState) bool {
 	for _, v := range a.found.victims {
 		made.Victims = append(made.Victims, v.pod)
 	}
+	made.Yields = r.yield(n, g.class.priority)
 	r.preemptions = append(r.preemptions, made)
-	r.yield(n, g.class.priority)
 	if nominee != nil && nominee != n {
 		r.opened++
 		tell(r.cluster, podHint, e, nil)
@@ -359,16 +365,21 @@ func (r *run) victimsAreGoing(g group, e *entry, p *prospects) bool {
 	return false
 }
 
-// yield has pods of lower priority that are nominated to a node look for another.
+// yield has pods of lower priority that are nominated to a node look for another, and returns those that nobody looks at.
 //
-// Upstream: getLowerPriorityNominatedPods in framework/preemption/executor.go.
-func (r *run) yield(n *nodeState, priority int32) {
-	for _, e := range append([]*entry(nil), n.nominated...) {
-		if e.class.priority < priority {
-			r.withdraw(e)
-			r.yielded[e] = true
-			r.opened++
-			tell(r.cluster, podHint, e, nil)
+// Upstream: getLowerPriorityNominatedPods and clearNominatedNodeName in framework/preemption/executor.go.
+func (r *run) yield(n *nodeState, priority int32) (unasked []*corev1.Pod) {
+	for _, e := range slices.SortedFunc(slices.Values(n.nominated), inQueueOrder) {
+		if e.class.priority >= priority {
+			continue
+		}
+		r.withdraw(e)
+		r.yielded[e] = true
+		r.opened++
+		tell(r.cluster, podHint, e, nil)
+		if r.passesOver(e) {
+			unasked = append(unasked, e.pod)
 		}
 	}
+	return unasked
 }

@@ -28,6 +28,10 @@ func preempted(p *corev1.Pod) {
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler}}
 }
 
+func gated(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "later"}} }
+
+func leaving(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.NewTime(now)) }
+
 func never(p *corev1.Pod) { p.Spec.PreemptionPolicy = new(corev1.PreemptNever) }
 
 // victims are those on the node that room was made on.
@@ -146,6 +150,20 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 			pods:    []*corev1.Pod{pod("going", on("a"), half, preempted), pod("p", whole, prioritized(1), nominated, never), pod("q", half, prioritized(9))},
 			outcome: map[string]string{"q": "a", "p": "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."},
 		},
+		{
+			name:  "room is left to a pod that is held by a gate",
+			nodes: []*corev1.Node{node("a")},
+			pods:  []*corev1.Pod{pod("p", whole, prioritized(9), nominated, gated), pod("q", half, prioritized(9), never)},
+			outcome: map[string]string{
+				"q": "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.",
+			},
+		},
+		{
+			name:    "none is left to a pod that goes away",
+			nodes:   []*corev1.Node{node("a")},
+			pods:    []*corev1.Pod{pod("p", whole, prioritized(9), nominated, leaving), pod("q", whole)},
+			outcome: map[string]string{"q": "a"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			kept := scheduling.NewCluster()
@@ -185,8 +203,15 @@ func TestRoomIsMadeWhereItHurtsLeast(t *testing.T) {
 
 func TestPreemptionSaysWhyAndNominates(t *testing.T) {
 	low, p := pod("low", on("a"), asking("cpu=4")), pod("p", asking("cpu=4"), prioritized(9))
-	weak := pod("weak", asking("cpu=1"), prioritized(1), nominated)
-	got := scheduling.Place(scheduling.Input{Nodes: []*corev1.Node{node("a")}, Pods: []*corev1.Pod{low, p, weak}, Now: now}).Plan
+	weak, held := pod("weak", asking("cpu=1"), prioritized(1), nominated), pod("held", asking("cpu=1"), prioritized(1), nominated, gated)
+	gone := pod("gone", nominated, leaving)
+	kept := scheduling.NewCluster()
+	kept.SetNode(node("a"))
+	for _, p := range []*corev1.Pod{low, p, weak, held, gone} {
+		kept.SetPod(p)
+	}
+	result := kept.Place(1, now)
+	got := result.Plan
 
 	disrupted := low.DeepCopy()
 	disrupted.Status.Conditions = []corev1.PodCondition{{
@@ -205,15 +230,24 @@ func TestPreemptionSaysWhyAndNominates(t *testing.T) {
 	waits.Status.NominatedNodeName = "a"
 	yields := unschedulable(weak, "0/1 nodes are available: 1 Insufficient cpu.")
 	yields.Status.NominatedNodeName = ""
+	letGo := held.DeepCopy()
+	letGo.Status.NominatedNodeName = ""
 	const reason = "a pod of higher priority needs its place"
 	want := []plan.Write{
 		{Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: "default", Name: "low", Object: disrupted, UID: "uid-low", ResourceVersion: "7", Reason: reason},
 		{Verb: plan.Delete, Resource: plan.Pods, Namespace: "default", Name: "low", UID: "uid-low", Reason: reason},
+		{Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: "default", Name: "held", Object: letGo, UID: "uid-held", ResourceVersion: "7", Reason: "a pod of higher priority gets its node"},
 		{Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: "default", Name: "p", Object: waits, UID: "uid-p", ResourceVersion: "7", Reason: "no node can take the pod"},
 		{Verb: plan.UpdateStatus, Resource: plan.Pods, Namespace: "default", Name: "weak", Object: yields, UID: "uid-weak", ResourceVersion: "7", Reason: "no node can take the pod"},
 	}
 	if diff := cmp.Diff(want, got.Writes); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if whose := result.PodOf(&got.Writes[2]); whose != p {
+		t.Errorf("a nomination is taken back for %v", whose)
+	}
+	if diff := cmp.Diff(got, kept.Place(1, now).Plan); diff != "" {
+		t.Errorf("a run changed nominations (-first +second):\n%s", diff)
 	}
 	told := got.Notices[0]
 	if told.Reason != "Preempted" || told.Regarding.Name != "low" || told.Message != "Preempted by pod uid-p on node a" {

@@ -13,12 +13,15 @@ import (
 // Upstream: KubeSchedulerProfile in pkg/scheduler/apis/config/types.go, with what its plugins are told.
 type Profile struct {
 	SchedulerName string
+	// PreEnqueues are the plugins that may hold pods that nobody looks at then: SchedulingGates, and DynamicResources those whose
+	// claims are not there.
+	PreEnqueues map[string]bool
 	// PreFilters are the plugins that may refuse all nodes before they are looked at, Filters those that may refuse nodes, and
 	// Weights those that score them.
 	PreFilters, Filters map[string]bool
 	Weights             map[string]int64
-	// Preempts is set when pods may have others go.
-	Preempts bool
+	// Preempts is set when pods may have others go, and GivesBack when claims are given back that they cannot use where they are.
+	Preempts, GivesBack bool
 	// AddedAffinity is asked of all pods' nodes (NodeAffinityArgs), nil for nothing.
 	AddedAffinity *corev1.NodeAffinity
 	// Fit is how resources are scored, and IgnoredResources and IgnoredResourceGroups, the part of a name before the slash,
@@ -103,7 +106,8 @@ const (
 // Upstream: pkg/scheduler/apis/config/v1/default_plugins.go and defaults.go.
 func DefaultProfile() Profile {
 	p := Profile{
-		SchedulerName: SchedulerName, PreFilters: map[string]bool{}, Filters: map[string]bool{}, Preempts: true, SystemDefaults: true, HardPodAffinityWeight: 1,
+		SchedulerName: SchedulerName, PreEnqueues: map[string]bool{SchedulingGates: true, DynamicResources: true},
+		PreFilters: map[string]bool{}, Filters: map[string]bool{}, Preempts: true, GivesBack: true, SystemDefaults: true, HardPodAffinityWeight: 1,
 		Weights: map[string]int64{
 			TaintToleration: 3, NodeAffinity: 2, NodeResourcesFit: 1, VolumeBinding: 1, PodTopologySpread: 2, InterPodAffinity: 2,
 			DynamicResources: 2, NodeResourcesBalancedAllocation: 1, ImageLocality: 1,

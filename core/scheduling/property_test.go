@@ -46,6 +46,12 @@ func anyPod(t *rapid.T, name string, nodes []string) *corev1.Pod {
 		p.Spec.NodeName = rapid.SampledFrom(nodes).Draw(t, "node")
 	} else if rapid.IntRange(0, 3).Draw(t, "nominated") == 0 {
 		p.Status.NominatedNodeName = rapid.SampledFrom(nodes).Draw(t, "nominee")
+		switch rapid.IntRange(0, 3).Draw(t, "only hopes") {
+		case 0:
+			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "later"}}
+		case 1:
+			p.DeletionTimestamp = new(metav1.NewTime(now))
+		}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "selects") == 0 {
 		p.Spec.NodeSelector = map[string]string{"zone": "x"}

@@ -102,6 +102,12 @@ func (t *trial) setResourceClaim(claim *resourceapi.ResourceClaim) {
 	c.SetResourceClaim(claim)
 }
 
+// deleteResourceClaim is DeleteResourceClaim for one that is there.
+func (t *trial) deleteResourceClaim(claim *resourceapi.ResourceClaim) {
+	t.later(func() { t.cluster.SetResourceClaim(claim) })
+	t.cluster.DeleteResourceClaim(claim.Namespace, claim.Name)
+}
+
 // setController is SetController for one that is not there yet; one that is there keeps its selector.
 func (t *trial) setController(o Controller) {
 	c := t.cluster

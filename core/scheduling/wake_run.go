@@ -60,7 +60,13 @@ func (c *Cluster) podChanged(old *entry, was place, e *entry) {
 
 // isMet reports whether a pod is where a run has put it, and otherwise as it was.
 func (x expectation) isMet(old, e *entry, is place) bool {
-	if e == nil || is.node != x.node || old.kin.key != e.kin.key || old.charge.key != e.charge.key {
+	if is.node != x.node {
+		return false
+	}
+	if e == nil {
+		return true
+	}
+	if old.kin.key != e.kin.key || old.charge.key != e.charge.key {
 		return false
 	}
 	return is.on == x.placed || x.waits
@@ -74,14 +80,18 @@ func (c *Cluster) expect(result *Result) {
 		return
 	}
 	note := func(pod *corev1.Pod, x expectation) {
-		d.expected[c.waiting[nameOf(pod)]] = x
+		d.expected[c.pods[nameOf(pod)]] = x
 	}
 	for i := range result.Placements {
 		p := &result.Placements[i]
 		note(p.Pod, expectation{node: p.Node, placed: true, waits: p.Waits})
 	}
 	for i := range result.Preemptions {
-		note(result.Preemptions[i].Pod, expectation{node: result.Preemptions[i].Node})
+		made := &result.Preemptions[i]
+		note(made.Pod, expectation{node: made.Node})
+		for _, yields := range made.Yields {
+			note(yields, expectation{})
+		}
 	}
 	for i := range result.Unschedulable {
 		if failed := &result.Unschedulable[i]; failed.Forget {

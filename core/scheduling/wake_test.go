@@ -131,7 +131,7 @@ func (w *world) touchPod() {
 		return
 	}
 	p = p.DeepCopy()
-	switch rapid.IntRange(0, 6).Draw(w.T, "touch") {
+	switch rapid.IntRange(0, 7).Draw(w.T, "touch") {
 	case 0, 1:
 		delete(w.pods, p.Namespace+"/"+p.Name)
 		w.kept.DeletePod(p.Namespace, p.Name)
@@ -151,6 +151,9 @@ func (w *world) touchPod() {
 		p.Generation++
 	case 6:
 		p.Status.Phase = corev1.PodRunning
+	case 7:
+		p.Spec.SchedulingGates = nil
+		p.Generation++
 	}
 	w.set(p)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -23,8 +24,9 @@ type Change struct {
 	// Pods come and wait. One whose name is taken takes the place of the other; one that names its node is on it at once.
 	Pods []*corev1.Pod
 	// Claims come with them, but for those that are there already, and Controllers tell which pods belong together.
-	Claims      []*corev1.PersistentVolumeClaim
-	Controllers []Controller
+	Claims         []*corev1.PersistentVolumeClaim
+	ResourceClaims []*resourceapi.ResourceClaim
+	Controllers    []Controller
 	// Add are nodes that come.
 	Add []Growth
 	// Remove are the names of nodes that go. Pods on them that their controllers make again wait again; those of
@@ -185,12 +187,33 @@ func (w *whatIf) remove(names []string) {
 // displace takes a pod off its node.
 func (w *whatIf) displace(pod *corev1.Pod) {
 	w.deletePod(pod.Namespace, pod.Name)
+	w.giveBack(pod)
 	switch fateOf(pod) {
 	case returns:
-		w.setPod(anew(pod, w.now))
+		again := anew(pod, w.now)
+		again.Status.ResourceClaimStatuses = pod.Status.ResourceClaimStatuses // as if they were made anew, too
+		w.setPod(again)
 	case lost:
 		w.out.Lost = append(w.out.Lost, pod)
 	case stays:
+	}
+}
+
+// giveBack takes a pod off the claims for devices that it used. Those that nobody uses any more have none then, and one that was
+// made for its extended resources goes.
+func (w *whatIf) giveBack(pod *corev1.Pod) {
+	d := &w.cluster.devices
+	claims, _ := d.claimsOf(pod)
+	for _, claim := range claims {
+		after := claim.DeepCopy()
+		after.Status.ReservedFor = slices.DeleteFunc(after.Status.ReservedFor, func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == pod.UID })
+		if len(after.Status.ReservedFor) == 0 {
+			after.Status = resourceapi.ResourceClaimStatus{}
+		}
+		w.setResourceClaim(after)
+	}
+	if special := d.special[pod.UID]; special != nil {
+		w.deleteResourceClaim(special)
 	}
 }
 
@@ -217,6 +240,11 @@ func (w *whatIf) come(change Change) {
 	for _, pvc := range change.Claims {
 		if old := w.cluster.storage.claims[types.NamespacedName{Namespace: pvc.Namespace, Name: pvc.Name}]; old == nil || old.object == nil {
 			w.setClaim(pvc)
+		}
+	}
+	for _, claim := range change.ResourceClaims {
+		if w.cluster.devices.claims[nameOfClaim(claim)] == nil {
+			w.setResourceClaim(claim)
 		}
 	}
 	for _, pod := range change.Pods {
@@ -262,6 +290,11 @@ func (w *whatIf) carryOut(result *Result) {
 		hopes := *made.Pod
 		hopes.Status.NominatedNodeName = made.Node
 		w.setPod(&hopes)
+		for _, pod := range made.Yields {
+			yields := *pod
+			yields.Status.NominatedNodeName = ""
+			w.setPod(&yields)
+		}
 		for _, v := range made.Victims {
 			name := nameOf(v)
 			if _, again := w.moves[name]; !again {

@@ -70,6 +70,11 @@ func preemptionsOf(result *Result, now time.Time) plan.Plan {
 				p.Merge(preempt(victim, made.Pod, made.Node, now))
 			}
 		}
+		for _, pod := range made.Yields {
+			changed := pod.DeepCopy()
+			changed.Status.NominatedNodeName = ""
+			p.Writes = append(p.Writes, updateStatus(changed, "a pod of higher priority gets its node"))
+		}
 		p.Merge(report{made.Pod, corev1.PodReasonUnschedulable, made.Message, made.Node}.plan(now))
 		p.Reads = append(p.Reads,
 			plan.Read{Resource: plan.Pods, Namespace: made.Pod.Namespace, Name: made.Pod.Name},

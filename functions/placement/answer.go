@@ -8,6 +8,8 @@ import (
 
 // Answer is what would come of a change.
 type Answer struct {
+	// Fits is set unless a pod that came or lost its node fits nowhere or waits for its claims.
+	Fits bool `json:"fits"`
 	// Placements are in the order of decisions.
 	Placements []Placed `json:"placements"`
 	// Unschedulable are pods that no node takes.
@@ -94,12 +96,13 @@ func HintsOf(hints []scheduling.Hint) []Hint {
 }
 
 func newAnswer(o scheduling.Outcome) Answer {
-	a := Answer{Placements: []Placed{}, Unschedulable: []Unplaced{}, Nodes: []Node{}}
+	a := Answer{Fits: len(o.Held) == 0, Placements: []Placed{}, Unschedulable: []Unplaced{}, Nodes: []Node{}}
 	for _, m := range o.Moves {
 		a.Placements = append(a.Placements, Placed{Subject{m.Pod.Namespace, m.Pod.Name, m.Origin, m.From}, m.Node})
 	}
 	for _, u := range o.Unfit {
 		a.Unschedulable = append(a.Unschedulable, Unplaced{Subject{u.Pod.Namespace, u.Pod.Name, u.Origin, u.From}, u.Message, HintsOf(u.Hints)})
+		a.Fits = a.Fits && u.Origin == scheduling.Waited
 	}
 	for _, p := range o.Preemptions {
 		one := Preempted{Node: p.Node, For: keyOf(p.Pod)}

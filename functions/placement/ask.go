@@ -3,9 +3,11 @@ package placement
 import (
 	"context"
 
+	resourceapi "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
+	"github.com/zeroplane/zeroplane/core/plan"
 	"github.com/zeroplane/zeroplane/core/scheduling"
 	"github.com/zeroplane/zeroplane/functions/consumer"
 )
@@ -26,7 +28,12 @@ func Ask(ctx context.Context, c *consumer.Cluster, profiles []scheduling.Profile
 		if err != nil {
 			return err
 		}
-		a, err = q.ask(w.cluster, newKnown(append(priorities, q.PriorityClasses...), classes, b.Now), seed(b.Name, b.Snapshot))
+		templates, err := consumer.List[*resourceapi.ResourceClaimTemplate](b.Snapshot, plan.ResourceClaimTemplates.GroupResource(), "")
+		if err != nil {
+			return err
+		}
+		k := newKnown(append(priorities, q.PriorityClasses...), classes, append(templates, q.ResourceClaimTemplates...), b.Now)
+		a, err = q.ask(w.cluster, k, seed(b.Name, b.Snapshot))
 		return err
 	}
 	err = c.Act(ctx, consumer.Function{Name: "placement", Groups: groups, Also: also, Handle: think})

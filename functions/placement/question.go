@@ -8,12 +8,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/ephemeral"
 
+	"github.com/zeroplane/zeroplane/core/resourceclaim"
 	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
@@ -41,7 +43,10 @@ type Question struct {
 	// Claims come if there are none of their names, and PriorityClasses are known besides those of the cluster.
 	Claims          []*corev1.PersistentVolumeClaim `json:"claims,omitempty"`
 	PriorityClasses []*schedulingv1.PriorityClass   `json:"priorityClasses,omitempty"`
-	Add             []Nodes                         `json:"add,omitempty"`
+	// ResourceClaims come if there are none of their names, and ResourceClaimTemplates are known besides those of the cluster.
+	ResourceClaims         []*resourceapi.ResourceClaim         `json:"resourceClaims,omitempty"`
+	ResourceClaimTemplates []*resourceapi.ResourceClaimTemplate `json:"resourceClaimTemplates,omitempty"`
+	Add                    []Nodes                              `json:"add,omitempty"`
 	// Remove names nodes.
 	Remove []string `json:"remove,omitempty"`
 }
@@ -71,7 +76,7 @@ func invalid(format string, args ...any) error {
 // change is the question with each pod by itself.
 func (q *Question) change(k known) (scheduling.Change, error) {
 	var out scheduling.Change
-	out.Remove = q.Remove
+	out.Remove, out.ResourceClaims = q.Remove, q.ResourceClaims
 	for _, pvc := range q.Claims {
 		out.Claims = append(out.Claims, k.claim(pvc))
 	}
@@ -154,7 +159,23 @@ func (k known) add(out *scheduling.Change, pod *corev1.Pod) {
 			Spec: v.Ephemeral.VolumeClaimTemplate.Spec,
 		}))
 	}
-	out.Pods = append(out.Pods, pod)
+	out.Pods = append(out.Pods, k.claimDevices(out, pod))
+}
+
+// claimDevices makes the ResourceClaims that a pod asks for by templates, and returns the pod that was told of them: the same if it
+// asks for none, or its templates are not there.
+func (k known) claimDevices(out *scheduling.Change, pod *corev1.Pod) *corev1.Pod {
+	in := resourceclaim.Pod{Pod: pod, Templates: k.templates[pod.Namespace], Taken: func(string) bool { return false }} // they have the pod's name
+	for _, write := range in.Sync().Writes {
+		switch o := write.Object.(type) {
+		case *resourceapi.ResourceClaim:
+			o.UID = types.UID("what-if/" + o.Namespace + "/" + o.Name)
+			out.ResourceClaims = append(out.ResourceClaims, o)
+		case *corev1.Pod:
+			pod = o
+		}
+	}
+	return pod
 }
 
 // known is what admission fills in from.
@@ -162,13 +183,25 @@ type known struct {
 	now            metav1.Time
 	priorities     map[string]*schedulingv1.PriorityClass
 	storageDefault string
+	// templates are by namespace and name.
+	templates map[string]map[string]*resourceapi.ResourceClaimTemplate
 }
 
-// newKnown takes classes: of equal names the last counts.
-func newKnown(priorities []*schedulingv1.PriorityClass, classes []*storagev1.StorageClass, now time.Time) known {
-	k := known{now: metav1.NewTime(now), priorities: map[string]*schedulingv1.PriorityClass{}}
+// newKnown takes classes and templates: of equal names the last counts.
+func newKnown(
+	priorities []*schedulingv1.PriorityClass, classes []*storagev1.StorageClass, templates []*resourceapi.ResourceClaimTemplate, now time.Time,
+) known {
+	k := known{
+		now: metav1.NewTime(now), priorities: map[string]*schedulingv1.PriorityClass{}, templates: map[string]map[string]*resourceapi.ResourceClaimTemplate{},
+	}
 	for _, p := range priorities {
 		k.priorities[p.Name] = p
+	}
+	for _, t := range templates {
+		if k.templates[t.Namespace] == nil {
+			k.templates[t.Namespace] = map[string]*resourceapi.ResourceClaimTemplate{}
+		}
+		k.templates[t.Namespace][t.Name] = t
 	}
 	var best *storagev1.StorageClass
 	for _, c := range classes {
@@ -225,7 +258,7 @@ func (k known) claim(pvc *corev1.PersistentVolumeClaim) *corev1.PersistentVolume
 
 // AskNothing answers a question about a cluster that has only what the question adds.
 func AskNothing(q Question, now time.Time, profiles ...scheduling.Profile) (Answer, error) {
-	return q.ask(scheduling.NewCluster(profiles...), newKnown(append(systemPriorities(), q.PriorityClasses...), nil, now), 0)
+	return q.ask(scheduling.NewCluster(profiles...), newKnown(append(systemPriorities(), q.PriorityClasses...), nil, q.ResourceClaimTemplates, now), 0)
 }
 
 // systemPriorities are those that every cluster has.

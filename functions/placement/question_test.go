@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +103,28 @@ func TestEachPodOfAStatefulSetHasItsClaims(t *testing.T) {
 		if got.Unschedulable[0].Message != unbound {
 			t.Errorf("%s: %s", name, got.Unschedulable[0].Message)
 		}
+	}
+}
+
+// A claim without requests is had everywhere, once it is there.
+func TestClaimsForDevicesAreMadeOfTemplates(t *testing.T) {
+	uses := func(p *corev1.Pod) {
+		p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimTemplateName: new("gpus")}, {Name: "shared", ResourceClaimName: new("c")}}
+	}
+	question := placement.Question{
+		Pods:                   []placement.Replicas{{Pod: asks("web", "1", uses), Count: new(int32(2))}, {Pod: asks("one", "1", uses)}},
+		ResourceClaims:         []*resourceapi.ResourceClaim{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "c", UID: "c"}}},
+		ResourceClaimTemplates: []*resourceapi.ResourceClaimTemplate{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "gpus"}}},
+		Add:                    []placement.Nodes{{Template: template(), Count: 1}},
+	}
+	got, err := placement.AskNothing(question, now)
+	if err != nil || !got.Fits || len(got.Placements) != 3 || len(got.Unasked) != 0 {
+		t.Errorf("with the templates: %+v, %v", got, err)
+	}
+	question.ResourceClaimTemplates[0].Namespace = "other"
+	got, err = placement.AskNothing(question, now)
+	if err != nil || got.Fits || len(got.Placements) != 0 || len(got.Unasked) != 3 {
+		t.Errorf("without: %+v, %v", got, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,11 +24,20 @@ func main() {
 		os.Exit(runKubectl(words))
 	}
 	if err := root().ExecuteContext(ctx); err != nil {
+		if status := exitStatus(0); errors.As(err, &status) {
+			stop()
+			os.Exit(int(status))
+		}
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		stop()
 		os.Exit(1)
 	}
 }
+
+// exitStatus is an error of a command that has said all, and ends with a status of its own.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func root() *cobra.Command {
 	var logs logging

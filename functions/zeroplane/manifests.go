@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -196,24 +197,34 @@ func (m *manifests) object(obj runtime.Object) error {
 			Count: o.Spec.Replicas, Selector: &metav1.LabelSelector{MatchLabels: o.Spec.Selector},
 		})
 	case *batchv1.Job:
-		if o.Spec.Suspend != nil && *o.Spec.Suspend {
-			m.ignored = append(m.ignored, "Job "+nameOf(o)+" (suspended)")
-			return nil
-		}
-		count := o.Spec.Parallelism
-		if o.Spec.Completions != nil && count != nil && *o.Spec.Completions < *count {
-			count = o.Spec.Completions
-		}
-		return m.replicas("batch/v1", "Job", o, o.Spec.Template, placement.Replicas{Count: count})
+		return m.job(o)
 	case *corev1.PersistentVolumeClaim:
 		m.place(o)
 		m.question.Claims = append(m.question.Claims, o)
+	case *resourceapi.ResourceClaim:
+		m.place(o)
+		m.question.ResourceClaims = append(m.question.ResourceClaims, o)
+	case *resourceapi.ResourceClaimTemplate:
+		m.place(o)
+		m.question.ResourceClaimTemplates = append(m.question.ResourceClaimTemplates, o)
 	case *schedulingv1.PriorityClass:
 		m.question.PriorityClasses = append(m.question.PriorityClasses, o)
 	default:
 		m.ignored = append(m.ignored, fmt.Sprintf("%s %s", obj.GetObjectKind().GroupVersionKind().Kind, nameOf(obj)))
 	}
 	return nil
+}
+
+func (m *manifests) job(o *batchv1.Job) error {
+	if o.Spec.Suspend != nil && *o.Spec.Suspend {
+		m.ignored = append(m.ignored, "Job "+nameOf(o)+" (suspended)")
+		return nil
+	}
+	count := o.Spec.Parallelism
+	if o.Spec.Completions != nil && count != nil && *o.Spec.Completions < *count {
+		count = o.Spec.Completions
+	}
+	return m.replicas("batch/v1", "Job", o, o.Spec.Template, placement.Replicas{Count: count})
 }
 
 func (m *manifests) place(o metav1.Object) {

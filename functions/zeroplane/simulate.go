@@ -19,6 +19,9 @@ const (
 	fromNothing = "nothing"
 )
 
+// errNoFit is what a simulation ends with that found no place for a pod.
+const errNoFit = exitStatus(2)
+
 // simulator asks what would come of a change.
 type simulator struct {
 	manager
@@ -38,7 +41,7 @@ to the cluster.
 
 Files have Pods, and Deployments, ReplicaSets, StatefulSets, ReplicationControllers and Jobs, whose pods come with as many
 replicas as they say, besides what the cluster has already; a pod whose name is taken takes the place of the other.
-PersistentVolumeClaims and PriorityClasses count; other objects are named and left out. Pods get their defaults, their
+PersistentVolumeClaims, ResourceClaims, ResourceClaimTemplates and PriorityClasses count; other objects are named and left out. Pods get their defaults, their
 priority and the default StorageClass as from the API, but webhooks and LimitRanges are not asked.
 
 Added nodes are like the Node of --node-template (kubectl get node NAME -o yaml will do), as it would be new: not cordoned,
@@ -52,7 +55,11 @@ lower priority are preempted, and look for a place themselves if a controller wo
 
 --from nothing needs no cluster: there are only the nodes that are added.
 
-RBAC decides who may do this, by the path ` + localhost.WhatIfPath + `, with the verb post. The admin of a cluster may.`,
+RBAC decides who may do this, by the path ` + localhost.WhatIfPath + `, with the verb post. The admin of a cluster may.
+
+The exit status is 0 if every pod that comes or loses its node gets one, 2 if one fits nowhere or waits for claims that are not
+there, and 1 if there is no answer. Pods that wait in the cluster already do not count, nor do those that the scheduler
+leaves alone. The same is told by "fits" of -o json.`,
 		Example: `  zeroplane simulate -f deployment.yaml
   zeroplane simulate -f deployment.yaml --add-nodes 3 --node-template node.yaml --svg picture.svg
   zeroplane simulate --remove-node node-1 --remove-node node-2
@@ -98,14 +105,22 @@ func (s *simulator) run(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	var text string
 	switch format {
 	case "json":
 		s.output = "json"
-		return s.print(cmd, answer, "")
 	case "svg":
-		return s.print(cmd, answer, simulationSVG(answer))
+		text = simulationSVG(answer)
+	default:
+		text = simulationText(answer)
 	}
-	return s.print(cmd, answer, simulationText(answer))
+	if err := s.print(cmd, answer, text); err != nil {
+		return err
+	}
+	if !answer.Fits {
+		return errNoFit
+	}
+	return nil
 }
 
 // read makes the question of files and flags.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -87,7 +88,7 @@ func simulate(t *testing.T, stdin string, arguments ...string) (stdout, stderr s
 func TestSimulationFromNothing(t *testing.T) {
 	picture := filepath.Join(t.TempDir(), "picture.svg")
 	got, asides, err := simulate(t, shop, "-f", "-", "--from", "nothing", "--add-nodes", "2", "--svg", picture)
-	if err != nil {
+	if !errors.Is(err, errNoFit) {
 		t.Fatal(err)
 	}
 	const want = `6 pods placed on 2 nodes, 2 fit nowhere
@@ -126,12 +127,44 @@ new-1  ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒░ 95% of 4 
 		t.Fatal(err)
 	}
 	svg, _, err := simulate(t, shop, "-f", "-", "--from", "nothing", "--add-nodes", "2", "-o", "svg")
-	if err != nil || svg != string(drawn) {
+	if !errors.Is(err, errNoFit) || svg != string(drawn) {
 		t.Errorf("-o svg differs from --svg, %v", err)
 	}
 	again, _, err := simulate(t, shop, "-f", "-", "--from", "nothing", "--add-nodes", "2")
-	if err != nil || again != got {
+	if !errors.Is(err, errNoFit) || again != got {
 		t.Errorf("the same question has another answer (%v):\n%s", err, again)
+	}
+}
+
+// A claim without requests is had on every node.
+func TestASimulationMakesClaimsOfTemplates(t *testing.T) {
+	const template = `
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: gpus}
+spec: {spec: {devices: {}}}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: shared}
+spec: {devices: {}}
+`
+	const pods = `{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {
+  metadata: {labels: {app: web}}, spec: {containers: [{name: a, image: x}], resourceClaims: [{name: g, resourceClaimTemplateName: gpus}, {name: s, resourceClaimName: shared}]}}}}`
+	ask := func(stdin string) (a placement.Answer, err error) {
+		t.Helper()
+		out, asides, err := simulate(t, stdin, "-f", "-", "--from", "nothing", "--add-nodes", "1", "-o", "json")
+		if broken := json.Unmarshal([]byte(out), &a); broken != nil || asides != "" {
+			t.Fatalf("%v, %s: %s", broken, asides, out)
+		}
+		return a, err
+	}
+	if got, err := ask(pods + template); err != nil || !got.Fits || len(got.Placements) != 2 {
+		t.Errorf("with the template: %+v, %v", got, err)
+	}
+	if got, err := ask(pods); !errors.Is(err, errNoFit) || got.Fits || len(got.Unasked) != 2 {
+		t.Errorf("without: %+v, %v", got, err)
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/events"
@@ -13,6 +16,7 @@ import (
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
 	"k8s.io/kubernetes/pkg/scheduler/backend/cache"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
@@ -24,24 +28,64 @@ import (
 // starts reports whether upstream's scheduler starts with the first profile of a configuration.
 func starts(t *testing.T, text string) error {
 	t.Helper()
+	_, err := startedOver(t, text, nil)
+	return err
+}
+
+// startedOver is its framework over nodes.
+func startedOver(t *testing.T, text string, nodes []*corev1.Node) (framework.Framework, error) {
+	t.Helper()
 	obj, _, err := scheme.Codecs.UniversalDecoder().Decode([]byte(text), nil, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	profile := obj.(*schedulerconfig.KubeSchedulerConfiguration).Profiles[0]
 	klog.SetLogger(logr.Discard()) // it tells what profiles override
 	client := fake.NewClientset()
 	factory := informers.NewSharedInformerFactory(client, 0)
-	snapshot := cache.NewSnapshot(nil, nil)
-	_, err = frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
+	snapshot := cache.NewSnapshot(nil, nodes)
+	return frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client), frameworkruntime.WithInformerFactory(factory),
 		frameworkruntime.WithSharedCSIManager(nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())),
 		frameworkruntime.WithSnapshotSharedLister(snapshot), frameworkruntime.WithMutableSnapshotLister(snapshot),
 		frameworkruntime.WithSharedDRAManager((&rack{}).manager(t, factory)), frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
-		frameworkruntime.WithPodNominator(nominated{}), frameworkruntime.WithPodActivator(nominated{}),
+		frameworkruntime.WithPodNominator(&nominated{}), frameworkruntime.WithPodActivator(&nominated{}),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()), frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
 	)
-	return err
+}
+
+// placesOne has a framework place a pod that asks for nothing on one of two nodes.
+//
+// Upstream: schedulePod and bindingCycle in pkg/scheduler/schedule_one.go.
+func placesOne(t *testing.T, f framework.Framework) error {
+	t.Helper()
+	pod, state := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p"}}, framework.NewCycleState()
+	infos, err := f.SnapshotSharedLister().NodeInfos().List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, status, _ := f.RunPreFilterPlugins(t.Context(), state, pod)
+	for _, info := range infos {
+		if status.IsSuccess() {
+			status = f.RunFilterPlugins(t.Context(), state, pod, info)
+		}
+	}
+	node := infos[0].Node().Name
+	for _, step := range []func(){
+		func() { status = f.RunPreScorePlugins(t.Context(), state, pod, infos) },
+		func() { _, status = f.RunScorePlugins(t.Context(), state, pod, infos) },
+		func() { status = f.RunReservePluginsReserve(t.Context(), state, pod, node) },
+		func() { status = f.RunPreBindPreFlights(t.Context(), state, pod, node) },
+		func() { status = f.RunPreBindPlugins(t.Context(), state, pod, node) },
+	} {
+		if status.IsSuccess() || status.IsSkip() {
+			step()
+		}
+	}
+	if status.IsSkip() {
+		return nil
+	}
+	return status.AsError()
 }
 
 func configuration(profile string) string {
@@ -70,6 +114,43 @@ func TestAPluginActsWhereUpstreamSaysThatItDoes(t *testing.T) {
 	if refused == 0 {
 		t.Error("upstream refused nothing")
 	}
+}
+
+// Every plugin, off at one extension point, and on at one only: where upstream starts and then fails for a pod that asks for nothing, the
+// configuration is refused here.
+func TestWhatUpstreamFailsForEveryPodWithIsRefused(t *testing.T) {
+	metrics.Register()
+	failed := 0
+	room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("4Gi"), corev1.ResourcePods: resource.MustParse("9")}
+	var nodes []*corev1.Node
+	for _, name := range []string{"a", "b"} {
+		nodes = append(nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Allocatable: room}})
+	}
+	for _, at := range []string{"preEnqueue", "preFilter", "filter", "postFilter", "preScore", "score", "reserve", "preBind"} {
+		for name := range followed {
+			for _, profile := range []string{
+				fmt.Sprintf("{plugins: {%s: {disabled: [{name: %s}]}}}", at, name),
+				fmt.Sprintf("{plugins: {multiPoint: {disabled: [{name: %s}]}, %s: {enabled: [{name: %s}]}}}", name, at, name),
+			} {
+				text := configuration(profile)
+				f, err := startedOver(t, text, nodes)
+				if err != nil {
+					continue
+				}
+				fails := placesOne(t, f)
+				if fails != nil {
+					failed++
+				}
+				if _, err := ours.Parse([]byte(text)); fails != nil && err == nil {
+					t.Errorf("%s is taken, and upstream says %v", profile, fails)
+				}
+			}
+		}
+	}
+	if failed == 0 {
+		t.Error("upstream placed every pod")
+	}
+	t.Logf("figure: %d configurations with which upstream places no pod", failed)
 }
 
 func TestWhatUpstreamDoesNotStartWithIsRefused(t *testing.T) {

@@ -275,7 +275,7 @@ func timeless(claim *resourceapi.ResourceClaim) *resourceapi.ResourceClaim {
 func (u *upstream) awake(t *rapid.T, pods []*corev1.Pod) (n int) {
 	for _, pod := range pods {
 		held := slices.ContainsFunc(u.framework.PreEnqueuePlugins(), func(p fwk.PreEnqueuePlugin) bool { return !p.PreEnqueue(t.Context(), pod).IsSuccess() })
-		if !held {
+		if !held && pod.DeletionTimestamp == nil {
 			n++
 		}
 	}

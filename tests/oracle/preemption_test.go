@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -14,41 +15,69 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/client-go/informers"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
+	"k8s.io/kubernetes/pkg/scheduler/backend/queue"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultpreemption"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
+	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	"pgregory.net/rapid"
 
 	"github.com/zeroplane/zeroplane/core/scheduling"
 )
 
-// nominated are the pods that room is left to, by node: what the scheduling queue of upstream keeps.
-type nominated map[string][]fwk.PodInfo
+// nominated is the scheduling queue of upstream, of which the framework asks whom room is left to.
+type nominated struct{ *queue.PriorityQueue }
 
-func nominatedOf(t *rapid.T, pending []*corev1.Pod) nominated {
-	n := nominated{}
+// enqueue has upstream's queue take pods, and each that no plugin holds have its turn: one that goes away is skipped, the others
+// come back.
+//
+// Upstream: ScheduleOne and skipPodSchedule in pkg/scheduler/schedule_one.go.
+func (n *nominated) enqueue(t *rapid.T, f framework.Framework, pending []*corev1.Pod) {
+	holds := map[string]fwk.PreEnqueuePlugin{}
+	for _, plugin := range f.PreEnqueuePlugins() {
+		holds[plugin.Name()] = plugin
+	}
+	n.PriorityQueue = queue.NewPriorityQueue(f.QueueSortFunc(), informers.NewSharedInformerFactory(nil, 0), queue.WithPodLister(nil),
+		queue.WithMetricsRecorder(metrics.NewMetricsAsyncRecorder(1000, time.Second, t.Context().Done())),
+		queue.WithPreEnqueuePluginMap(map[string]map[string]fwk.PreEnqueuePlugin{f.ProfileName(): holds}))
 	for _, pod := range pending {
-		if node := pod.Status.NominatedNodeName; node != "" {
-			info, err := framework.NewPodInfo(pod)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n[node] = append(n[node], info)
+		n.Add(t.Context(), pod)
+	}
+	var popped []*framework.QueuedPodInfo
+	for range n.PodsInActiveQ() {
+		entity, err := n.Pop(klog.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		popped = append(popped, entity.(*framework.QueuedPodInfo))
+	}
+	for _, info := range popped {
+		if info.Pod.DeletionTimestamp != nil {
+			n.Done(info.Pod.UID)
+		} else if err := n.AddUnschedulablePodIfNotPresent(klog.Background(), info, n.SchedulingCycle()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return n
 }
 
-func (n nominated) NominatedPodsForNode(name string) []fwk.PodInfo { return n[name] }
-
-func (nominated) AddNominatedPod(klog.Logger, fwk.PodInfo, *fwk.NominatingInfo) {}
-func (nominated) DeleteNominatedPodIfExists(*corev1.Pod)                        {}
-func (nominated) UpdateNominatedPod(klog.Logger, *corev1.Pod, fwk.PodInfo)      {}
-func (nominated) Activate(klog.Logger, map[string]*corev1.Pod)                  {}
+// lower are the pods that lose their nomination to a node to a pod of some priority.
+//
+// Upstream: getLowerPriorityNominatedPods and clearNominatedNodeName in framework/preemption/executor.go.
+func (n *nominated) lower(node string, priority int32) (out []*corev1.Pod) {
+	for _, info := range n.NominatedPodsForNode(node) {
+		if pod := info.GetPod(); corev1helpers.PodPriority(pod) < priority && pod.Status.NominatedNodeName != "" {
+			out = append(out, pod)
+		}
+	}
+	return out
+}
 
 // newPreemption is upstream's, which looks at all nodes and not at a tenth of them.
 func newPreemption(t *rapid.T, f framework.Framework) *preemption.Evaluator {
@@ -116,7 +145,8 @@ func (u *upstream) mayPrefer(ctx context.Context, first, second preemption.Candi
 
 // dryRun notes who would have to go from each node.
 func (u *upstream) dryRun(ctx context.Context, t *rapid.T, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader, out *scheduling.Evaluation) {
-	if pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever {
+	preempts := slices.ContainsFunc(u.framework.ListPlugins().PostFilter.Enabled, func(p schedulerconfig.Plugin) bool { return p.Name == names.DefaultPreemption })
+	if !preempts || pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever {
 		return
 	}
 	for _, c := range u.candidates(ctx, t, state, pod, m) {
@@ -232,11 +262,21 @@ func (r *replay) preempt(t *rapid.T, made scheduling.Preemption) {
 	if diff := gocmp.Diff(want.Nodes[made.Node].Victims, victims); diff != "" {
 		t.Fatalf("victims of %s on %s (-upstream +core):\n%s", made.Pod.Name, made.Node, diff)
 	}
-	for _, other := range r.pending {
-		if other.Status.NominatedNodeName == made.Node && *other.Spec.Priority < *made.Pod.Spec.Priority {
-			r.nominate(other, "")
-		}
+	asked := r.upstream(t)
+	var yields, unasked []string
+	for _, pod := range made.Yields {
+		yields = append(yields, pod.Name)
 	}
+	for _, other := range asked.nominated.lower(made.Node, *made.Pod.Spec.Priority) {
+		if asked.awake(t, []*corev1.Pod{other}) == 0 {
+			unasked = append(unasked, other.Name)
+		}
+		r.nominate(other, "")
+	}
+	if diff := gocmp.Diff(slices.Sorted(slices.Values(unasked)), slices.Sorted(slices.Values(yields))); diff != "" {
+		t.Fatalf("pods without a turn that yield to %s (-upstream +core):\n%s", made.Pod.Name, diff)
+	}
+	r.seen.yield(len(yields))
 	r.nominate(made.Pod, made.Node)
 }
 

@@ -68,6 +68,14 @@ func anyPlugins(t *rapid.T, plugins *schedulerconfig.Plugins) {
 		names.NodeUnschedulable, names.TaintToleration, names.NodePorts, names.NodeResourcesFit, names.NodeVolumeLimits, names.VolumeZone,
 		names.NodeAffinity, names.PodTopologySpread, names.InterPodAffinity, names.VolumeRestrictions, names.NodeDeclaredFeatures,
 	}, "does not filter by ")
+	some(&plugins.PreEnqueue, []string{names.SchedulingGates, names.DynamicResources, names.DefaultPreemption}, "does not hold by ")
+	some(&plugins.PreFilter, []string{
+		names.NodeName, names.NodeUnschedulable, names.TaintToleration, names.NodeAffinity, names.NodeVolumeLimits, names.VolumeZone,
+	}, "does not look ahead by ")
+	some(&plugins.PreScore, []string{
+		names.NodeAffinity, names.NodeResourcesFit, names.NodeResourcesBalancedAllocation, names.VolumeBinding,
+	}, "does not score ahead by ")
+	some(&plugins.PostFilter, []string{names.DynamicResources, names.DefaultPreemption}, "makes no room by ")
 	scoring := []string{
 		names.TaintToleration, names.NodeAffinity, names.NodeResourcesFit, names.PodTopologySpread, names.InterPodAffinity,
 		names.NodeResourcesBalancedAllocation, names.ImageLocality, names.VolumeBinding,

@@ -74,6 +74,8 @@ type coverage struct {
 	rejected, preferred map[string]int
 	// victims and violations are those of all nodes on which preemption would help.
 	victims, violations int
+	// yielded are pods that lost a nomination and had no turn.
+	yielded int
 	// devices counts reasons about devices.
 	devices map[string]int
 	// got counts kinds of devices that pods got.
@@ -87,6 +89,12 @@ func newCoverage() *coverage {
 func (c *coverage) reject(s *fwk.Status) {
 	if c != nil && s.Plugin() != "" {
 		c.rejected[s.Plugin()]++
+	}
+}
+
+func (c *coverage) yield(pods int) {
+	if c != nil {
+		c.yielded += pods
 	}
 }
 
@@ -130,6 +138,7 @@ type upstream struct {
 	framework  framework.Framework
 	snapshot   *cache.Snapshot
 	nodes      []*corev1.Node
+	nominated  *nominated
 	preemption *preemption.Evaluator
 	budgets    []*policyv1.PodDisruptionBudget
 	// written is what the plugin about devices has written, and faults are the errors that plugins came to.
@@ -170,7 +179,7 @@ func (r *replay) upstream(t *rapid.T) *upstream {
 	}
 	stock(t, factory, groups)
 	stored.stock(t, factory)
-	snapshot := cache.NewSnapshot(assigned, nodes)
+	snapshot, hopes := cache.NewSnapshot(assigned, nodes), &nominated{}
 	f, err := frameworkruntime.NewFramework(t.Context(), plugins.NewInTreeRegistry(), &profile,
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
@@ -178,8 +187,8 @@ func (r *replay) upstream(t *rapid.T) *upstream {
 		frameworkruntime.WithEventRecorder(&events.FakeRecorder{}),
 		frameworkruntime.WithSnapshotSharedLister(snapshot),
 		frameworkruntime.WithMutableSnapshotLister(snapshot),
-		frameworkruntime.WithPodNominator(nominatedOf(t, pending)),
-		frameworkruntime.WithPodActivator(nominated{}),
+		frameworkruntime.WithPodNominator(hopes),
+		frameworkruntime.WithPodActivator(hopes),
 		frameworkruntime.WithSharedDRAManager(r.devices.manager(t, factory)),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
 		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
@@ -187,7 +196,10 @@ func (r *replay) upstream(t *rapid.T) *upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &upstream{framework: f, snapshot: snapshot, nodes: nodes, preemption: newPreemption(t, f), budgets: groups.budgets, written: written}
+	hopes.enqueue(t, f, pending)
+	return &upstream{
+		framework: f, snapshot: snapshot, nodes: nodes, nominated: hopes, preemption: newPreemption(t, f), budgets: groups.budgets, written: written,
+	}
 }
 
 // evaluate is schedulePod of pkg/scheduler/schedule_one.go without its sampling: the totals of the
@@ -372,6 +384,7 @@ func (r *replay) tell(kept *scheduling.Cluster) {
 
 func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 	manyChecks(t)
+	seen := newCoverage()
 	rapid.Check(t, func(t *rapid.T) {
 		nodes, assigned, pending := anyCluster(t, 8)
 		stored := anyShelf(t, nodes, assigned, pending, false)
@@ -379,8 +392,13 @@ func TestAQueueIsPlacedOnNodesThatUpstreamRanksHighest(t *testing.T) {
 		groups.profile = anyProfile(t)
 		r := &replay{nodes: nodes, assigned: assigned, pending: pending, groups: groups, stored: stored, devices: anyRack(t, nodes, pending)}
 		r.aside = anyAside(t, nodes)
+		r.seen = seen
 		r.checkQueue(t)
 	})
+	t.Logf("figure: %d pods without a turn lost a nomination", seen.yielded)
+	if seen.yielded == 0 {
+		t.Error("no pod without a turn lost a nomination")
+	}
 }
 
 // checkQueue compares what becomes of the pods that wait.
@@ -568,10 +586,26 @@ func anyClusterOf(t *rapid.T, of theme, waiting int) (nodes []*corev1.Node, assi
 		pod := anyPod(t, of, fmt.Sprintf("waiting-%d", i))
 		if len(nodes) > 0 && rapid.IntRange(0, 3).Draw(t, "is nominated") == 0 {
 			pod.Status.NominatedNodeName = fmt.Sprintf("n%d", rapid.IntRange(0, len(nodes)).Draw(t, "nominee")) // or none that exists
+			anyHope(t, i, pod)
+		} else if rapid.IntRange(0, 15).Draw(t, "is gated") == 0 {
+			pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "later"}}
 		}
 		pending = append(pending, pod)
 	}
 	return nodes, assigned, pending
+}
+
+// anyHope has a nominated pod have no turn, since it is gated, but not the first. One that goes away besides is not drawn without a gate:
+// upstream's queue keeps the room of such a pod until its turn comes, and then one of the pods that the node may have.
+func anyHope(t *rapid.T, at int, pod *corev1.Pod) {
+	if at == 0 || rapid.Bool().Draw(t, "has a turn") {
+		return
+	}
+	pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "later"}}
+	pod.Spec.Priority = new(min(*pod.Spec.Priority, int32(rapid.IntRange(-1, 1).Draw(t, "at most"))))
+	if rapid.Bool().Draw(t, "goes away") {
+		pod.DeletionTimestamp = new(metav1.NewTime(now))
+	}
 }
 
 // keepPortsApart takes the host ports off a pod that would share one with another pod of its node. No

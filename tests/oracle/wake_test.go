@@ -21,6 +21,7 @@ import (
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	"k8s.io/kubernetes/pkg/scheduler/metrics"
 	"pgregory.net/rapid"
 )
 
@@ -147,6 +148,31 @@ func TestPodsAreTriedWhereverUpstreamTriesThem(t *testing.T) {
 	}
 }
 
+// Services and controllers say which pods default constraints select, and upstream tries nobody for them: it has no such event.
+func TestUpstreamTriesPodsThatAreSpreadForPodsAndNodesOnly(t *testing.T) {
+	metrics.Register()
+	f, err := startedOver(t, configuration("{}"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[fwk.EventResource]bool{}
+	for _, plugin := range f.EnqueueExtensions() {
+		if plugin.Name() != names.PodTopologySpread {
+			continue
+		}
+		events, err := plugin.EventsToRegister(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			got[e.Event.Resource] = true
+		}
+	}
+	if want := map[fwk.EventResource]bool{fwk.AssignedPod: true, fwk.TargetPod: true, fwk.Node: true}; !maps.Equal(want, got) {
+		t.Errorf("pods that PodTopologySpread refused are tried for %v, want %v", got, want)
+	}
+}
+
 // askOfOthers has most pods ask something of pods on nodes, which few of random ones do.
 func askOfOthers(t *rapid.T, pod *corev1.Pod) {
 	affinity := &corev1.Affinity{}
@@ -234,7 +260,7 @@ func anyHappening(t *rapid.T, nodes []*corev1.Node, assigned []*corev1.Pod, pod 
 		a := rapid.SampledFrom(nodes).Draw(t, "node")
 		return cameOrWent(t, fwk.Node, a, otherNode(t, a), framework.NodeSchedulingPropertiesChange)
 	}
-	if found, ok := anyStored(t, kind, pod, stored); ok {
+	if found, ok := anyStored(t, kind, stored); ok {
 		return found
 	}
 	if found, ok := anyOfDevices(t, kind, racked); ok {
@@ -283,7 +309,7 @@ func otherPod(t *rapid.T, a *corev1.Pod, of []*corev1.Pod) *corev1.Pod {
 }
 
 // anyStored is a change of something about volumes, if there is any of the kind.
-func anyStored(t *rapid.T, kind fwk.EventResource, pod *corev1.Pod, s shelf) (what happening, found bool) {
+func anyStored(t *rapid.T, kind fwk.EventResource, s shelf) (what happening, found bool) {
 	coin := func(what string) bool { return rapid.Bool().Draw(t, what) }
 	switch {
 	case kind == fwk.PersistentVolumeClaim && len(s.claims) > 0:

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +68,11 @@ func TestSimulationsChangeNothing(t *testing.T) {
 	becomes(t, s.Client, "huge", func(p *corev1.Pod) bool {
 		return len(p.Status.Conditions) > 0 && strings.HasPrefix(p.Status.Conditions[0].Message, full)
 	})
+	// A claim without requests is had on every node, once it is made of its template.
+	devices := &resourceapi.ResourceClaimTemplate{ObjectMeta: metav1.ObjectMeta{Name: "gpus"}}
+	if _, err := s.Client.ResourceV1().ResourceClaimTemplates(namespace).Create(t.Context(), devices, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	before := logsOf(t, s.Client)
 
 	file := func(name, text string) string {
@@ -86,6 +92,18 @@ func TestSimulationsChangeNothing(t *testing.T) {
 			t.Fatalf("%v: %+v", err, got)
 		}
 		return a
+	}
+
+	uses := func(template string) string {
+		return file(template+".yaml", `{apiVersion: v1, kind: Pod, metadata: {name: uses}, spec: {containers: [{name: a, image: x}],
+  resourceClaims: [{name: g, resourceClaimTemplateName: `+template+`}]}}`)
+	}
+
+	// 0. What the exit status says. One that waits already does not count.
+	for arguments, want := range map[string]int{"-f " + pods: 2, "--add-nodes 1": 0, "-f " + uses("gpus"): 0, "-f " + uses("none"): 2} {
+		if got := local.Run(t, append([]string{"simulate", "--kubeconfig=" + s.Kubeconfig}, strings.Fields(arguments)...)...); got.Code != want {
+			t.Errorf("%s: exit status %d, want %d: %+v", arguments, got.Code, want, got)
+		}
 	}
 
 	// 1. Pods come. They are of a higher priority than what is there, and one of them has a large one go.
@@ -128,7 +146,7 @@ func TestSimulationsChangeNothing(t *testing.T) {
 		"-f " + file("class.yaml", "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {priorityClassName: none, containers: [{name: a, image: x}]}}"): "no PriorityClass with name none was found",
 	} {
 		got := local.Run(t, append([]string{"simulate", "--kubeconfig=" + s.Kubeconfig}, strings.Fields(arguments)...)...)
-		if got.Code == 0 || !strings.Contains(got.Stderr, want) {
+		if got.Code != 1 || !strings.Contains(got.Stderr, want) {
 			t.Errorf("%s: %+v", arguments, got)
 		}
 	}
