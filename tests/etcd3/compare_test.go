@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -213,6 +214,9 @@ func kind(err error) string {
 
 // sameError compares errors in kind and message. Rooted is what stands before keys in etcd3's.
 func (r *revisions) sameError(ours, theirs error, rooted string) error {
+	if isNoRevision(ours, theirs) {
+		return nil
+	}
 	if kind(ours) != kind(theirs) {
 		return fmt.Errorf("our error is %s (%s), etcd3's is %s (%s)", kind(ours), fmt.Sprint(ours), kind(theirs), fmt.Sprint(theirs))
 	}
@@ -227,6 +231,12 @@ func (r *revisions) sameError(ours, theirs error, rooted string) error {
 		return fmt.Errorf("errors differ: %w", err)
 	}
 	return nil
+}
+
+// isNoRevision reports whether both say that a version to get something at is none (see the difference "what is no revision").
+func isNoRevision(ours, theirs error) bool {
+	_, parsed := errors.AsType[storage.InvalidError](ours)
+	return parsed && apierrors.IsBadRequest(theirs) && theirs.Error() == "invalid resource version: "+ours.Error()
 }
 
 // unrooted is a message of etcd3's with keys as ours have them (see the difference "keys in messages").
@@ -245,6 +255,9 @@ func (r *revisions) sameStatus(ours, theirs metav1.Status) error {
 			// A copy, since the status is others'. See the difference "when to come again".
 			s.Details = s.Details.DeepCopy()
 			s.Details.RetryAfterSeconds = min(s.Details.RetryAfterSeconds, 1)
+			if slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeResourceVersionTooLarge }) {
+				s.Details.RetryAfterSeconds = 0
+			}
 		}
 	}
 	if theirs.Details != nil && ours.Details != nil {

@@ -34,8 +34,14 @@ var differences = map[string]difference{
 	},
 	"when to come again": {
 		why: "Upstream draws from 1 to 3 seconds, to spread the clients of one cache that lags. Here nothing lags: a second is " +
-			"enough. The comparison takes any positive number for any other.",
+			"enough. A read of the future is told nothing by etcd3, and a second by the cache before it: that is what clients see. " +
+			"The comparison takes any number for any other there, and elsewhere any positive one for any other.",
 		show: showWhenToComeAgain,
+	},
+	"what is no revision": {
+		why: "Etcd3 refuses the request to get something at it. The cache before it, whose answers clients see, passes on what the parser " +
+			"says, which the API makes an internal error of, and so does ours.",
+		show: showWhatIsNoRevision,
 	},
 	"the change at the floor": {
 		why: "A watch from just before the oldest revision kept is answered 410 Gone. Etcd serves the change at that revision " +
@@ -120,10 +126,24 @@ func showWhenToComeAgain(ctx context.Context, mine, peers *side) error {
 		if err != nil {
 			return err
 		}
+		read := s.of[0].Get(ctx, keyOf(0), storage.GetOptions{ResourceVersion: opts.ResourceVersion}, newPod())
+		if after, _ := apierrors.SuggestsClientDelay(read); (after == 1) != (s == mine) {
+			return fmt.Errorf("a read of the future, after %d s: %w", after, read)
+		}
 		status, ok := ev.Object.(*metav1.Status)
 		if !ok || status.Details == nil || status.Details.RetryAfterSeconds < 1 || status.Details.RetryAfterSeconds > most {
 			return fmt.Errorf("an event from the future is %v", ev)
 		}
+	}
+	return nil
+}
+
+func showWhatIsNoRevision(ctx context.Context, mine, peers *side) error {
+	get := func(s *side) error {
+		return s.of[0].Get(ctx, keyOf(0), storage.GetOptions{ResourceVersion: "x"}, newPod())
+	}
+	if ours, theirs := get(mine), get(peers); !isNoRevision(ours, theirs) {
+		return fmt.Errorf("our error is %w, etcd3's %w", ours, theirs)
 	}
 	return nil
 }
