@@ -30,12 +30,8 @@ func (l *Log) eventsBetween(ctx context.Context, since, to uint64) ([]Event, err
 	if since >= to {
 		return nil, nil
 	}
-	l.watchMu.Lock()
-	recent, ok := l.recentAfter(since, to)
-	l.watchMu.Unlock()
-	if ok {
-		n := sort.Search(len(recent), func(i int) bool { return recent[i].Rev > to })
-		return recent[:n], nil
+	if recent, ok := l.remembered(since, to); ok {
+		return recent, nil
 	}
 	if to-since > maxReplay {
 		return nil, fmt.Errorf("revision %d: %w", since, errFarBehind)
@@ -53,8 +49,8 @@ type window struct {
 // any more is kept for the guards that follow, until memory is collected: many plans of one batch have one Since, and each
 // would read all rows that those before it wrote. The caller leads.
 func (l *Log) eventsFor(ctx context.Context, g *Guard, to uint64) ([]Event, error) {
-	if l.remembers(g.Since, to) {
-		return l.eventsBetween(ctx, g.Since, to)
+	if recent, ok := l.remembered(g.Since, to); ok {
+		return recent, nil
 	}
 	w := l.window.Value()
 	if w == nil || g.Since < w.since || g.Since > w.to || to < w.to || to-w.since > maxReplay {
@@ -69,12 +65,13 @@ func (l *Log) eventsFor(ctx context.Context, g *Guard, to uint64) ([]Event, erro
 	return w.events[g.Since-w.since:], nil
 }
 
-// remembers reports whether the changes since < revision <= to are in memory.
-func (l *Log) remembers(since, to uint64) bool {
+// remembered returns the changes since < revision <= to, and whether they are all in memory.
+func (l *Log) remembered(since, to uint64) ([]Event, bool) {
 	l.watchMu.Lock()
-	defer l.watchMu.Unlock()
-	_, ok := l.recentAfter(since, to)
-	return ok
+	recent, ok := l.recentAfter(since, to)
+	l.watchMu.Unlock()
+	n := sort.Search(len(recent), func(i int) bool { return recent[i].Rev > to })
+	return recent[:n], ok
 }
 
 // EventsSince returns the changes after a revision up to the state's, which it also returns. It

@@ -221,7 +221,7 @@ func (h *Host) Close() error {
 
 func newHost(o Options) *Host {
 	h := &Host{
-		opts: o, store: metered(o.Store.Store), close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes), issuers: oidc.New(o.Authentication, time.Now),
+		opts: o, store: metering{o.Store.Store}, close: o.Store.Close, cache: tablelog.NewCache(o.CacheBytes), issuers: oidc.New(o.Authentication, time.Now),
 	}
 	h.maker.Registry.Store = h.store
 	h.watches, h.endWatches = context.WithCancel(context.Background())

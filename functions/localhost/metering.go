@@ -3,7 +3,6 @@ package localhost
 import (
 	"context"
 	"strings"
-	"sync"
 
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -20,16 +19,12 @@ var (
 		Namespace: "zeroplane", Subsystem: "table", Name: "queries_total", StabilityLevel: metrics.ALPHA,
 		Help: "Rows and pages of rows that the table was asked for, by the kind of partition.",
 	}, []string{"partition"})
-	registerTable sync.Once
 )
+
+func init() { legacyregistry.MustRegister(tableTransactions, tableQueries) }
 
 // metering is a store that counts what it is asked for, each of which a table in the network bills.
 type metering struct{ table.Store }
-
-func metered(store table.Store) table.Store {
-	registerTable.Do(func() { legacyregistry.MustRegister(tableTransactions, tableQueries) })
-	return metering{store}
-}
 
 // kind of a partition: its name without the cluster's.
 func kind(partition string) string { return partition[strings.IndexByte(partition, '|')+1:] }

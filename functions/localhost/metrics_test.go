@@ -6,20 +6,39 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
+
+// metric is a line of the metrics: what the groups of a pattern found, and the value.
+type metric struct {
+	labels []string
+	value  float64
+}
+
+// metricsLike are the metrics whose names, with labels, are as a pattern has them.
+func metricsLike(t *testing.T, c kubernetes.Interface, pattern string) (out []metric) {
+	t.Helper()
+	text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^`+pattern+` (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+		last := len(m) - 1
+		value, err := strconv.ParseFloat(m[last], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, metric{m[1:last], value})
+	}
+	return out
+}
 
 func TestTheCacheIsAmongTheMetrics(t *testing.T) {
 	store, c := counted(t, nil)
 	read := func() map[string]float64 {
-		text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
 		out := map[string]float64{}
-		for _, m := range regexp.MustCompile(`(?m)^zeroplane_cache_(\w+) (\S+)$`).FindAllStringSubmatch(string(text), -1) {
-			if out[m[1]], err = strconv.ParseFloat(m[2], 64); err != nil {
-				t.Fatal(err)
-			}
+		for _, m := range metricsLike(t, c, `zeroplane_cache_(\w+)`) {
+			out[m.labels[0]] = m.value
 		}
 		return out
 	}
@@ -40,18 +59,10 @@ func TestTheCacheIsAmongTheMetrics(t *testing.T) {
 func TestWhatTheTableIsAskedForIsAmongTheMetrics(t *testing.T) {
 	store, c := counted(t, nil)
 	read := func() map[string]float64 {
-		text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
 		out := map[string]float64{}
-		for _, m := range regexp.MustCompile(`(?m)^zeroplane_table_(\w+)_total{partition="(\w+)"} (\S+)$`).FindAllStringSubmatch(string(text), -1) {
-			n, err := strconv.ParseFloat(m[3], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out[m[1]] += n
-			out[m[1]+" "+m[2]] = n
+		for _, m := range metricsLike(t, c, `zeroplane_table_(\w+)_total{partition="(\w+)"}`) {
+			out[m.labels[0]] += m.value
+			out[m.labels[0]+" "+m.labels[1]] = m.value
 		}
 		return out
 	}
