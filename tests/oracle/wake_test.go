@@ -102,7 +102,7 @@ func TestPodsAreTriedWhereverUpstreamTriesThem(t *testing.T) {
 		groups.profile = anyProfile(t)
 		racked := anyRack(t, nodes, pending)
 		racked.leave(t, pod)
-		what := anyHappening(t, nodes, assigned, pod, stored, racked)
+		what := anyHappening(t, nodes, assigned, stored, racked)
 		kept := clusterFor(t, groups.profile)
 		for _, node := range nodes {
 			kept.SetNode(node)
@@ -244,7 +244,7 @@ func cameOrWent[T any, O interface {
 	return happening{of: path.Base(string(kind)) + " Update", old: a, now: b, events: events}
 }
 
-func anyHappening(t *rapid.T, nodes []*corev1.Node, assigned []*corev1.Pod, pod *corev1.Pod, stored shelf, racked *rack) happening {
+func anyHappening(t *rapid.T, nodes []*corev1.Node, assigned []*corev1.Pod, stored shelf, racked *rack) happening {
 	kind := rapid.SampledFrom([]fwk.EventResource{
 		fwk.Node, fwk.Node, fwk.Node, fwk.Node, fwk.AssignedPod, fwk.AssignedPod, fwk.AssignedPod, fwk.AssignedPod, fwk.PersistentVolumeClaim, fwk.PersistentVolume,
 		fwk.StorageClass, fwk.CSINode, fwk.CSIDriver, fwk.CSIStorageCapacity, fwk.VolumeAttachment,
